@@ -1,0 +1,70 @@
+"""Which vertex does a ray sample belong to? (paper section 4.3, Eq. 6)
+
+The generator's field knows nothing of the face model. They share the head frame, though, so a sample can be tied to the vertex
+that lies nearest to it on the frontal XY plane: ``n(p) = argmin_v ‖p_xy − v_xy‖``. Depth plays no part: a whole column of
+samples, skin, lips and what is behind them, follows the vertex in front.
+
+The official code matches the samples of the *frontal* camera and reuses those vertex numbers, ray by ray, for every other
+camera, where sample k of ray j is another point in space (`rule="official"`). By default each sample is matched where it
+really is ("paper").
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from nfs_lib.face import MorphableModel
+
+RULES = ("paper", "k-nearest", "3d")
+
+
+@dataclass
+class Match:
+    """index (P, k): vertices of each sample; weight (P, k): their shares, rows sum to 1; distance (P,): to the nearest one,
+    head units, on the plane of the rule."""
+
+    index: Int[Tensor, "P k"]
+    weight: Float[Tensor, "P k"]
+    distance: Float[Tensor, "P"]
+
+    def gather(self, values: Float[Tensor, "V c"]) -> Float[Tensor, "P c"]:
+        """Each sample's mean of its vertices' values (for one vertex a sample: that vertex's value)."""
+        if self.index.shape[1] == 1:
+            return values[self.index[:, 0]]
+        return (values[self.index] * self.weight[..., None]).sum(1)
+
+
+def face_vertices(model: MorphableModel, stride: int = 1) -> Int[Tensor, "n"]:
+    """The vertices that take part in matching: skin, neck and shoulders whose mean normal looks forward.
+
+    The same choice as BFM's cropped face: with the back of the head in, a sample at the mouth could follow a vertex behind it
+    that never moves. stride 4 is what the official code uses.
+    """
+    forward = model.normals(model.mean[None])[0, :, 2] > 0.05
+    outside = (model.regions["skin"] + model.regions["neck"] > 0) & (model.regions["mouth_cavity"] < 0.5)
+    return torch.nonzero(forward & outside & (model.mean[:, 2] > -0.6))[::stride, 0]
+
+
+def match(points: Float[Tensor, "P 3"], vertices: Float[Tensor, "V 3"], rule: str = "paper", k: int = 6) -> Match:
+    """Eq. 6: the nearest vertex of every sample, both in the head frame.
+
+    rule "paper": one vertex, nearest on XY. "k-nearest": the k nearest on XY, weighted by inverse distance, which smooths the
+    jumps between neighbouring cells. "3d": one vertex, nearest in space. Raises ValueError for another rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r}: one of {', '.join(RULES)}")
+    axes = 3 if rule == "3d" else 2
+    tree = cKDTree(vertices[:, :axes].numpy())
+    distance, index = tree.query(points[:, :axes].detach().numpy(), k=k if rule == "k-nearest" else 1, workers=-1)
+    distance, index = (np.asarray(a).reshape(len(points), -1) for a in (distance, index))
+    weight = torch.from_numpy(1 / (distance + 0.01)).float()
+    return Match(torch.from_numpy(index), weight / weight.sum(1, keepdim=True), torch.from_numpy(distance[:, 0]).float())
+
+
+def match_naive(points: Float[Tensor, "P 3"], vertices: Float[Tensor, "V 3"]) -> Int[Tensor, "P"]:
+    """The "paper" rule by comparing everything with everything: slow, and obviously right."""
+    return ((points[:, None, :2] - vertices[None, :, :2]) ** 2).sum(-1).argmin(1)

@@ -1,0 +1,132 @@
+"""Weight files of a world: the manifest, and safetensors that are checked against it before they are used."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfs_lib.errors import CorruptWeights, MissingWeights
+from nfs_lib.paths import data_folder
+
+
+@dataclass(frozen=True)
+class Part:
+    """One entry of `manifest.json`: the file, how it was made, and what rebuilds the module."""
+
+    name: str
+    folder: Path
+    file: str
+    sha256: str
+    bytes: int
+    licence: str
+    made_by: str
+    figures: dict[str, float]
+    config: dict[str, Any]
+    seed: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.file
+
+
+def world_folder(world: str) -> Path:
+    """data/weights/`world`; it need not exist."""
+    return data_folder() / "weights" / world
+
+
+def read_manifest(folder: Path) -> dict[str, Part]:
+    """The parts that `folder`/manifest.json names; none if there is no manifest.
+
+    Raises CorruptWeights if it isn't a manifest, or names a file outside its folder.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return {}
+    try:
+        entries = json.loads(path.read_text())["parts"]
+        parts = {name: Part(name=name, folder=folder, **entry) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptWeights(f"{path} isn't a manifest of weights ({error}); check it out again") from error
+    for part in parts.values():
+        if Path(part.file).name != part.file:
+            raise CorruptWeights(
+                f"{path} names {part.file!r}, which isn't a plain file name; check it out again"
+            )
+    return parts
+
+
+def find_part(world: str, name: str, made_with: str | None = None) -> Part:
+    """The manifest entry of a part. Raises MissingWeights, naming the command that makes it.
+
+    made_with: the part in whose training this one is made, if it has none of its own.
+    """
+    folder = world_folder(world)
+    part = read_manifest(folder).get(name)
+    if part is None or not part.path.is_file():
+        file = part.path if part else folder / f"{name}.safetensors"
+        raise MissingWeights(
+            f"{file} isn't there. It comes with a checkout of the repository: point NFS_DATA at its data/ "
+            f"folder, or make it with `nfs train {made_with or name}`"
+        )
+    return part
+
+
+def verified_bytes(part: Part) -> bytes:
+    """The file's content. Raises CorruptWeights if its size or its sha256 isn't the manifest's."""
+    content = part.path.read_bytes()
+    if len(content) != part.bytes or hashlib.sha256(content).hexdigest() != part.sha256:
+        raise CorruptWeights(
+            f"{part.path} isn't the file that the manifest describes ({len(content)} bytes, expected "
+            f"{part.bytes}): check it out again, or make it with `{part.made_by}`"
+        )
+    return content
+
+
+def load_tensors(part: Part) -> dict[str, Tensor]:
+    """A part's tensors, floats as float32. A safetensors file holds numbers only: nothing in it can run.
+
+    Raises CorruptWeights if the file differs from the manifest or isn't a safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    content = verified_bytes(part)  # what was hashed is what is parsed
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise CorruptWeights(f"{part.path} isn't a safetensors file ({error}); check it out again") from error
+    return {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def fill(module: torch.nn.Module, part: Part) -> Any:
+    """Give `module` the part's weights and set it to evaluation. Raises CorruptWeights if they don't fit."""
+    try:
+        module.load_state_dict(load_tensors(part))
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise CorruptWeights(
+            f"{part.path} doesn't fit this version's {part.name}; make it with `{part.made_by}` ({first})"
+        ) from error
+    return module.eval()
+
+
+def list_weights(worlds: tuple[str, ...] = ("open", "paper")) -> list[Part]:
+    """All parts in the manifests, for `nfs weights list`."""
+    return [part for world in worlds for part in read_manifest(world_folder(world)).values()]
+
+
+def verify_weights(part: Part) -> str:
+    """ "ok", "missing" or "corrupt", for `nfs weights verify`."""
+    if not part.path.is_file():
+        return "missing"
+    try:
+        load_tensors(part)
+    except CorruptWeights:
+        return "corrupt"
+    return "ok"

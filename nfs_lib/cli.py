@@ -1,0 +1,194 @@
+"""The command `nfs`. Each sub-command calls one function of the library.
+
+Exit codes: 0 done; 2 the input is at fault (one line says what, and what to do); 130 stopped by Ctrl-C;
+1 anything else.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from nfs_lib import __version__
+from nfs_lib.errors import BadInput, NfsError
+
+PARTS = ("generator", "estimator", "audio2exp", "lipaint", "sync", "identity")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        options = _parser().parse_args(argv)
+        return options.run(options) or 0
+    except NfsError as error:
+        print("nfs: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nfs: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `nfs weights list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _talk(options: argparse.Namespace) -> None:
+    from nfs_lib import pipeline, video
+
+    video.check_output(options.out)  # before torch and the weights are loaded
+    given = {
+        "yaw": options.yaw and math.radians(options.yaw),
+        "pitch": options.pitch and math.radians(options.pitch),
+        "orbit": options.orbit,
+        "lipaint": not options.no_lipaint,
+        "momentum": options.momentum,
+        "scale": options.scale,
+        "mask_frames": options.mask_frames,
+    }
+    pipeline.talk(
+        options.image,
+        options.audio,
+        options.out,
+        world=options.world,
+        profile=options.profile,
+        seed=options.seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    part = importlib.import_module(f"nfs_lib.training.{options.part}")
+    steps = {} if options.steps is None else {"steps": options.steps}
+    part.train(seed=options.seed, resume=options.resume, device=options.device, out=options.out, **steps)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from nfs_lib import measure
+    from nfs_lib.paths import replacing
+    from nfs_lib.video import check_output
+
+    out = check_output(options.json, ".json") if options.json else None
+    figures = measure.report()
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if out:
+        with replacing(out) as temporary:
+            temporary.write_text(text + "\n")
+
+
+def _parity(options: argparse.Namespace) -> int:
+    from nfs_lib import parity
+
+    folder = options.dir or Path(__file__).resolve().parent.parent / "tests" / "goldens"
+    results = parity.run(folder, options.only)
+    print(*results, sep="\n")
+    return 1 if any(result.ok is False for result in results) else 0
+
+
+def _weights(options: argparse.Namespace) -> int:
+    from nfs_lib.checkpoints import list_weights, verify_weights
+
+    parts, bad = list_weights(), 0
+    for part in parts:
+        line = f"{part.folder.name}/{part.name}  {part.bytes / 1e6:.2f} MB  {part.licence}  {part.made_by}"
+        if options.action == "verify":
+            state = verify_weights(part)
+            bad += state != "ok"
+            line = f"{part.folder.name}/{part.name}  {state}"
+        print(line)
+    if not parts:
+        print("no weights here; see nfs train --help", file=sys.stderr)
+    return 1 if bad or not parts else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from nfs_lib import doctor
+
+    lines, well = doctor.report()
+    print("\n".join(lines))
+    return 0 if well else 1
+
+
+def _number(low: float, high: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            wanted = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} given, {wanted} from {low:g} to {high:g} expected")
+        return value
+
+    return read
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="nfs", description="One portrait and one clip of speech become a talking head.")
+    parser.add_argument("--version", action="version", version=f"nfs {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    profile = os.environ.get("NFS_PROFILE", "full")
+    seed = _number(0, 2**31 - 1, int)
+
+    talk = commands.add_parser("talk", help="make a video of a portrait that says a clip of speech")
+    talk.set_defaults(run=_talk)
+    talk.add_argument("--image", required=True, type=Path, help="a portrait: png, jpg or webp")
+    talk.add_argument(
+        "--audio", required=True, type=Path, help="speech: wav, mp3, flac or ogg, 0.2 s to 10 min"
+    )
+    talk.add_argument("--out", required=True, type=Path, help="the video to write, an .mp4")
+    talk.add_argument("--world", default="open", choices=("open", "paper"), help="whose networks (open)")
+    talk.add_argument(
+        "--yaw", type=_number(-60, 60), metavar="DEG", help="turn the head to the image's right"
+    )
+    talk.add_argument("--pitch", type=_number(-40, 40), metavar="DEG", help="let the head look down")
+    talk.add_argument("--orbit", action="store_true", help="turn the head to both sides during the clip")
+    talk.add_argument("--profile", default=profile, choices=("fast", "full"), help="time against quality")
+    talk.add_argument("--seed", default=0, type=seed, help="of everything random (0)")
+    without = talk.add_argument_group("parts of the paper, changed one by one")
+    without.add_argument("--no-lipaint", action="store_true", help="leave the inner mouth to the generator")
+    without.add_argument("--momentum", type=_number(0, 0.99), help="of the expression over time (Eq. 5)")
+    without.add_argument("--scale", type=_number(0, 5), help="of the expression, lambda_exp (Eq. 5)")
+    without.add_argument("--mask-frames", type=_number(1, 1000, int), help="mouth masks averaged (Eq. 13)")
+
+    train = commands.add_parser("train", help="train one part of the open world from nothing")
+    train.set_defaults(run=_train)
+    train.add_argument("part", choices=PARTS)
+    train.add_argument("--steps", type=_number(1, 10**9, int), help="optimiser steps (the part's own number)")
+    train.add_argument("--seed", default=0, type=seed)
+    train.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if any")
+    train.add_argument("--device", default="cpu", help="a torch device (cpu)")
+    train.add_argument("--out", help="folder for all that is written (runs/PART and data/weights/open)")
+
+    measure = commands.add_parser("measure", help="the open world's figures on held-out seeds")
+    measure.set_defaults(run=_measure)
+    measure.add_argument("--json", type=Path, metavar="FILE", help="write them to a file too")
+
+    parity = commands.add_parser("parity", help="compare with recorded numbers of the official code")
+    parity.set_defaults(run=_parity)
+    parity.add_argument("dir", nargs="?", type=Path, help="folder of golden numbers (those in tests/goldens)")
+    parity.add_argument("--only", metavar="SET", help="one set")
+
+    weights = commands.add_parser("weights", help="what weights are there, and whether they are intact")
+    weights.set_defaults(run=_weights)
+    weights.add_argument("action", choices=("list", "verify"))
+
+    commands.add_parser("doctor", help="what this machine has and lacks").set_defaults(run=_doctor)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

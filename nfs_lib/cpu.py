@@ -1,0 +1,28 @@
+"""Settings that let a CPU work at full speed."""
+
+import ctypes
+import sys
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's allocator to keep freed blocks for reuse instead of handing them back to the kernel.
+
+    Without this, every large temporary of a training step is mapped, zeroed and unmapped anew, which halves the speed.
+    Does nothing where the C library isn't glibc.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mmap_max, trim_threshold = -4, -1
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+def mixed_precision(device: str = "cpu") -> AbstractContextManager:
+    """bfloat16 autocast where the processor multiplies bfloat16 natively (twice the speed), float32 elsewhere."""
+    native = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=native)

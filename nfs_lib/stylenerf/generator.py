@@ -1,0 +1,141 @@
+"""StyleNeRF: latent → style → radiance field → feature map → image (paper section 3.1, Eq. 1 and 2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nfs_lib import camera as cam
+from nfs_lib.camera import Camera
+from nfs_lib.stylenerf.config import GeneratorConfig
+from nfs_lib.stylenerf.field import BackgroundField, ForegroundField
+from nfs_lib.stylenerf.layers import FullyConnected
+from nfs_lib.stylenerf.rendering import importance_samples, ray_weights
+from nfs_lib.stylenerf.upsampler import Upsampler
+
+Deform = Callable[[Float[Tensor, "B P 3"]], Float[Tensor, "B P 3"]]
+
+
+@dataclass
+class Rendered:
+    """What R rays saw. features (B, R, c), rgb (B, R, 3), depth (B, R) mean depth of the foreground along the optical
+    axis, alpha (B, R) its opacity, optical (B, R) its optical depth ∫σ."""
+
+    features: Float[Tensor, "B R c"]
+    rgb: Float[Tensor, "B R 3"]
+    depth: Float[Tensor, "B R"]
+    alpha: Float[Tensor, "B R"]
+    optical: Float[Tensor, "B R"]
+
+    def maps(self) -> tuple[Float[Tensor, "B c r r"], Float[Tensor, "B 3 r r"]]:
+        """Features (B, c, r, r) and RGB (B, 3, r, r), where the rays form a square grid."""
+        b, n, _ = self.features.shape
+        r = round(n**0.5)
+        return (self.features.transpose(1, 2).reshape(b, -1, r, r), self.rgb.transpose(1, 2).reshape(b, 3, r, r))
+
+
+class Mapping(nn.Module):
+    """z → w: a small MLP, StyleGAN's mapping network."""
+
+    w_avg: Tensor
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.normalize, self.append_cdf = config.normalize_z, config.append_cdf
+        n_in = config.z_dim * (2 if config.append_cdf else 1)
+        hidden = max(config.w_dim, 256) if config.append_cdf else config.w_dim
+        sizes = [n_in, *[hidden] * (config.mapping_layers - 1), config.w_dim]
+        last = config.mapping_layers - 1
+        self.layers = nn.ModuleList([FullyConnected(a, b, activate=config.normalize_z or i < last,
+                                                    lr_mult=config.mapping_lr_mult)
+                                     for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))])
+        self.register_buffer("w_avg", torch.zeros(config.w_dim))
+
+    def forward(self, z: Float[Tensor, "B z"]) -> Float[Tensor, "B w"]:
+        x = z * torch.rsqrt((z**2).mean(1, keepdim=True) + 1e-8) if self.normalize else z
+        if self.append_cdf:
+            x = torch.cat([x, 1.7 * torch.erf(z * 0.5**0.5)], -1)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Generator(nn.Module):
+    """The 3D-aware generator. `config` says how large its parts are; see `stylenerf.config`."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mapping = Mapping(config)
+        self.foreground = ForegroundField(config.field, config.w_dim, config.feature_dim)
+        self.background = BackgroundField(config)
+        self.upsampler = Upsampler(config)
+
+    def broadcast(self, w: Float[Tensor, "B w"]) -> Float[Tensor, "B L w"]:
+        """One style for all slots: (B, num_ws, w_dim)."""
+        return w[:, None].expand(-1, self.config.num_ws, -1)
+
+    def render_rays(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera, x: Float[Tensor, "#B R"],
+                    y: Float[Tensor, "#B R"], deform: Deform | None = None, jitter: Tensor | None = None) -> Rendered:
+        """Volume-render rays through image positions x (right), y (up) in [−1, 1].
+
+        deform: moves the sample points (NeRF frame) before the field sees them: ray deformation, Eq. 7. Depths and cell
+        lengths stay those of the straight ray. jitter (B, R, n_samples) in [−0.5, 0.5]: training only.
+        """
+        c = self.config
+        direction = cam.pixel_directions(camera, x, y)
+        origin, length = camera.eye[:, None, None], direction.norm(dim=-1)
+        depth = cam.sample_depths(c.near, c.far, c.n_samples, jitter=jitter).to(direction)
+        depth = depth.expand(*direction.shape[:2], c.n_samples)
+        sigma, hidden = self._field(origin + depth[..., None] * direction[:, :, None], ws, deform)
+        if c.n_fine:
+            weights, _ = ray_weights(sigma, depth, length)
+            tau = importance_samples(torch.linspace(0, 1, c.n_samples, device=depth.device), weights, c.n_fine)
+            fine = c.far * tau + c.near * (1 - tau)
+            fine_sigma, fine_hidden = self._field(origin + fine[..., None] * direction[:, :, None], ws, deform)
+            depth, order = torch.cat([fine, depth], -1).sort(-1)
+            sigma = torch.cat([fine_sigma, sigma], -1).gather(-1, order)
+            hidden = torch.cat([fine_hidden, hidden], -2).gather(-2, order[..., None].expand(*order.shape, hidden.shape[-1]))
+        weights, transmittance = ray_weights(sigma, depth, length)
+        alpha = weights.sum(-1)
+        composited = (weights[..., None, :].to(hidden.dtype) @ hidden).squeeze(-2).float()
+        rgb, features = self.foreground.head(composited, alpha, ws)
+        behind_rgb, behind = self.background(*self._background_rays(x, y, len(ws)), z_bg)
+        return Rendered(features=features + transmittance[..., None] * behind, rgb=rgb + transmittance[..., None] * behind_rgb,
+                        depth=(weights * depth).sum(-1) / (alpha + 1e-4), alpha=alpha,
+                        optical=-torch.log(transmittance + 1e-12))
+
+    def _field(self, points: Float[Tensor, "B R S 3"], ws: Tensor, deform: Deform | None) -> tuple[Tensor, Tensor]:
+        b, r, s, _ = points.shape
+        flat = points.reshape(b, r * s, 3)
+        sigma, hidden = self.foreground(flat if deform is None else deform(flat), ws)
+        return sigma.view(b, r, s), hidden.view(b, r, s, -1)
+
+    def _background_rays(self, x: Tensor, y: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        pose = torch.tensor([[0.0, self.config.background_pitch, 0.0]], device=x.device).expand(batch, 3)
+        camera = Camera.from_pose(pose)
+        return camera.eye, cam.pixel_directions(camera, x, y)
+
+    def grid(self, resolution: int | None = None) -> tuple[Float[Tensor, "1 R"], Float[Tensor, "1 R"]]:
+        """Image positions x, y in [−1, 1] of the ray grid, row-major from the top left."""
+        r = resolution or self.config.ray_resolution
+        u = (torch.arange(r) + 0.5) / r * 2 - 1
+        y, x = torch.meshgrid(-u, u, indexing="ij")
+        device = self.mapping.w_avg.device
+        return x.reshape(1, -1).to(device), y.reshape(1, -1).to(device)
+
+    def features(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera,
+                 deform: Deform | None = None) -> Rendered:
+        """The whole feature map: one ray per cell of the 32 × 32 grid."""
+        return self.render_rays(ws, z_bg, camera, *self.grid(), deform=deform)
+
+    def upsample(self, features: Float[Tensor, "B c r r"], rgb: Float[Tensor, "B 3 r r"], ws: Float[Tensor, "B L w"]
+                 ) -> Float[Tensor, "B 3 H W"]:
+        """Feature map and its RGB → image (Eq. 14), about [−1, 1], not clamped."""
+        return self.upsampler(features, rgb, ws)[-1]
+
+    def forward(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera) -> Float[Tensor, "B 3 H W"]:
+        """Styles, background latent and camera → image (B, 3, H, W)."""
+        return self.upsample(*self.features(ws, z_bg, camera).maps(), ws)

@@ -1,0 +1,1 @@
+"""One module per trained part, each with `train(steps, seed, resume, device, out)`: `nfs train PART`."""

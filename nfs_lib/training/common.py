@@ -1,0 +1,290 @@
+"""What every training shares: steps that depend on (seed, step) only, exact resume, a log, the export.
+
+model, optimiser = ...
+loop = Loop("estimator", steps, seed, {"model": model, "optimiser": optimiser}, out, resume)
+for step in loop:                               # starts at the resumed step
+    set_learning_rate(optimiser, warm_cosine(step, steps, peak=1e-3))
+    loss = ...batch(step_rng(seed, step))...
+    loop.log(loss=loss)                         # mean over `log_every` steps -> log.jsonl
+export("estimator", model.state_dict(), figures, "nfs train estimator", seed, steps, loop.seconds,
+       config={"width": 32}, out=out)
+"""
+
+import hashlib
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nfs_lib.errors import BadInput, CorruptWeights
+from nfs_lib.paths import data_folder, replacing
+from nfs_lib.progress import progress
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What a checkpoint can hold: a module, an optimiser, an `Ema`."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's and numpy's global generators (used for the initial weights)."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  libraries may draw from it
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A well-mixed 63-bit number from (seed, step): neighbouring steps get unrelated streams."""
+    low, high = np.random.SeedSequence([seed, step]).generate_state(2, np.uint32)
+    return int(low) | (int(high) >> 1) << 32
+
+
+def step_rng(seed: int, step: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """The generator for everything drawn in `step`; the same after a resume as without one."""
+    return torch.Generator(device).manual_seed(step_seed(seed, step))
+
+
+def numpy_rng(seed: int, step: int) -> np.random.Generator:
+    """As `step_rng`, for numpy."""
+    return np.random.default_rng(step_seed(seed, step))
+
+
+def warm_cosine(step: int, steps: int, peak: float, warmup: int = 100, final: float = 0.05) -> float:
+    """Learning rate: linear from 0 to `peak` over `warmup` steps, then a cosine down to `final` * `peak`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of every group; a group with a "scale" entry gets rate * scale."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get("scale", 1.0)
+
+
+class Ema:
+    """Running mean of a module's weights (Polyak); buffers and integers are copied. `state` is for export."""
+
+    def __init__(self, module: nn.Module, half_life: float) -> None:
+        """half_life in steps: after so many, half of the mean is new."""
+        self.decay = 0.5 ** (1.0 / half_life)
+        self.updates = 0
+        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Call after each optimiser step. The mean's length grows with the steps seen, up to half_life."""
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + 9.0))
+        learnt = {name for name, _ in module.named_parameters()}
+        for name, value in module.state_dict().items():
+            if name in learnt:
+                self.state[name].lerp_(value, 1.0 - decay)
+            else:
+                self.state[name].copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "state": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        self.updates = int(state_dict["updates"])
+        for name, value in state_dict["state"].items():
+            self.state[name].copy_(value)
+
+
+def run_folder(part: str, out: str | Path | None = None) -> Path:
+    """Where checkpoint and log of a training lie: `out`, or runs/PART."""
+    return Path(out) if out is not None else Path("runs") / part
+
+
+def weights_folder(out: str | Path | None = None) -> Path:
+    """Where finished weights and their manifest go: `out`, or data/weights/open."""
+    return Path(out) if out is not None else data_folder() / "weights" / "open"
+
+
+class Loop:
+    """Iterates from the resumed step to `steps`; saves `last.pt` every `save_every` seconds and at the end.
+
+    Ctrl-C (or a polite kill) lets the running step end, saves, and raises KeyboardInterrupt. A kill that
+    can't be caught costs at most `save_every` seconds of work: `last.pt` is replaced whole or not at all.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        steps: int,
+        seed: int,
+        state: Mapping[str, Stateful],
+        out: str | Path | None = None,
+        resume: bool = False,
+        save_every: float = 180.0,
+        log_every: int = 50,
+    ) -> None:
+        self.part, self.steps, self.seed, self.state = part, steps, seed, dict(state)
+        self.save_every, self.log_every = save_every, log_every
+        self.folder = run_folder(part, out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.step, self.seconds = 0, 0.0
+        self._recent: dict[str, list[Tensor | float]] = {}
+        self._interrupted = False
+        if resume and (self.folder / "last.pt").is_file():
+            self._load()
+        self._cut_log()
+
+    def __iter__(self) -> Iterator[int]:
+        self._saved = self._tick = time.monotonic()
+        restore = self._catch_signals()
+        try:
+            for step in progress(range(self.step, self.steps), self.part, total=self.steps, done=self.step):
+                yield step
+                self.step = step + 1
+                now = time.monotonic()
+                self.seconds, self._tick = self.seconds + now - self._tick, now
+                if self.step % self.log_every == 0 or self.step == self.steps:
+                    self._write_log()
+                if self._interrupted or self.step == self.steps or now - self._saved > self.save_every:
+                    self.save()
+                if self._interrupted:
+                    message = f"{self.part}: stopped at step {self.step}; continue with --resume"
+                    print(message, file=sys.stderr)
+                    raise KeyboardInterrupt
+        finally:
+            restore()
+
+    def log(self, **figures: Tensor | float) -> None:
+        """Note this step's figures (scalars)."""
+        for name, value in figures.items():
+            self._recent.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+
+    def save(self) -> None:
+        """Write `last.pt`: all states, the next step, seconds spent, and the global random states."""
+        kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+        checkpoint = {
+            "part": self.part,
+            "seed": self.seed,
+            "step": self.step,
+            "seconds": self.seconds,
+            "torch_rng": torch.get_rng_state(),
+            "numpy_rng": [kind, torch.from_numpy(keys), int(position), int(has_gauss), float(cached)],
+            "state": {name: part.state_dict() for name, part in self.state.items()},
+        }
+        with replacing(self.folder / "last.pt") as temporary:
+            torch.save(checkpoint, temporary)
+        self._saved = time.monotonic()
+
+    def _load(self) -> None:
+        path = self.folder / "last.pt"
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise CorruptWeights(f"{path} isn't a training checkpoint; start without --resume") from error
+        if (checkpoint["part"], checkpoint["seed"]) != (self.part, self.seed):
+            raise BadInput(
+                f"{path} belongs to {checkpoint['part']} with seed {checkpoint['seed']}, not to {self.part} "
+                f"with seed {self.seed}: give that seed, another --out, or no --resume"
+            )
+        for name, part in self.state.items():
+            part.load_state_dict(checkpoint["state"][name])
+        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        torch.set_rng_state(checkpoint["torch_rng"])
+        kind, keys, *rest = checkpoint["numpy_rng"]
+        np.random.set_state((kind, keys.numpy(), *rest))  # noqa: NPY002
+
+    def _cut_log(self) -> None:
+        """Drop the lines of steps that will be done again, and a half-written last line."""
+        path, kept = self.folder / "log.jsonl", []
+        for line in path.read_text().splitlines() if self.step and path.is_file() else []:
+            try:
+                kept += [line + "\n"] if json.loads(line)["step"] <= self.step else []
+            except (ValueError, KeyError):
+                continue
+        path.write_text("".join(kept))
+
+    def _write_log(self) -> None:
+        means = {name: float(sum(map(float, values)) / len(values)) for name, values in self._recent.items()}
+        self._recent.clear()
+        line = {"step": self.step, "seconds": round(self.seconds, 1), **means}
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _catch_signals(self) -> Callable[[], None]:
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def note(number: int, frame: object) -> None:
+            self._interrupted = True
+            restore()  # a second Ctrl-C acts at once
+
+        for number in before:
+            signal.signal(number, note)
+        return restore
+
+
+def export(
+    part: str,
+    state_dict: Mapping[str, Tensor],
+    figures: Mapping[str, float],
+    command: str,
+    seed: int,
+    steps: int,
+    seconds: float,
+    licence: str = "MIT",
+    config: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+) -> Path:
+    """Write PART.safetensors (floats as fp16) and its entry in manifest.json; returns the weights' path.
+
+    figures: what was measured on held-out data; config: what `worlds.py` needs to rebuild the module;
+    out: the training's --out folder, else data/weights/open.
+    Raises ValueError, naming the tensor, if a weight is NaN, infinite, or too large for fp16.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, value in state_dict.items():
+        dtype = torch.float16 if value.is_floating_point() else value.dtype
+        small = value.detach().cpu().to(dtype, copy=True)
+        if not torch.isfinite(small).all():
+            raise ValueError(f"{part}: {name} isn't finite in fp16 (largest: {value.abs().max().item():.3g})")
+        tensors[name] = small.contiguous()
+    folder = weights_folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    path, manifest = folder / f"{part}.safetensors", folder / "manifest.json"
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+    content = path.read_bytes()
+    entry = {
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "licence": licence,
+        "made_by": command,
+        "seed": seed,
+        "steps": steps,
+        "seconds": round(seconds),
+        "figures": {name: float(value) for name, value in figures.items()},
+        "config": dict(config or {}),
+    }
+    parts = json.loads(manifest.read_text())["parts"] if manifest.is_file() else {}
+    parts = dict(sorted({**parts, part: entry}.items()))
+    with replacing(manifest) as temporary:
+        temporary.write_text(json.dumps({"parts": parts}, indent=1) + "\n")
+    return path

@@ -1,0 +1,228 @@
+"""Training the open world's generator and discriminator.
+
+A 3D-aware GAN learned from pictures alone needs millions of them. Here the true scene is known, so the generator is taught by
+paired supervision: the latent is the scene's own chart, and G(z) must reproduce the rendered portrait. Three stages:
+
+1. rays: single rays, drawn where a pair of expressions differs and at edges; colour, depth, opacity, and the pair's change;
+2. patches: the upsampler learns the detail on crops, colour and gradients, with the change weighted up;
+3. pictures: whole images against a discriminator (non-saturating loss, lazy R1, feature matching) for crispness.
+"""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nfs_lib.camera import HEAD_TO_NERF, Camera
+from nfs_lib.cpu import keep_freed_memory, mixed_precision
+from nfs_lib.stylenerf import OPEN, Discriminator, Generator
+from nfs_lib.stylenerf.generator import Rendered
+from nfs_lib.training.common import Ema, Loop, export, run_folder, seed_everything, step_rng
+from nfs_lib.training.pairs import HELD_OUT_SEED, Pairs, draw_patch, draw_rays, load_pairs
+
+PAIRS = 9000
+RAY_STEPS, PATCH_STEPS = 0.705, 0.28           # shares of all steps; the rest are whole pictures
+PATCH = 12
+R1_EVERY, R1_GAMMA = 8, 2.0
+
+
+def geometry_loss(r: Rendered, alpha: Float[Tensor, "B R"], depth: Float[Tensor, "B R"]) -> Tensor:
+    """Opacity and depth against the truth. Opacity through the optical depth τ, whose gradient doesn't vanish where a ray is
+    wrongly opaque: (1 − A)·τ − A·log(1 − e^−τ). Depth in head units, where the truth is solid."""
+    tau = r.optical
+    opacity = ((1 - alpha) * tau.clamp(max=30) - alpha * torch.log(1 - torch.exp(-tau) + 1e-3)).mean()
+    return 0.2 * opacity + 0.3 * ((r.depth - depth).abs() * (alpha > 0.95)).mean() / HEAD_TO_NERF
+
+
+def change_loss(made: Tensor, true: Tensor) -> Tensor:
+    """L1 between the changes of the pairs (rows 2i → 2i + 1): an expression must move what it moves in truth."""
+    return ((made[1::2] - made[::2]) - (true[1::2] - true[::2])).abs().mean()
+
+
+def gradient_loss(made: Tensor, true: Tensor, weight: Tensor) -> Tensor:
+    """L1 between horizontal and vertical differences of neighbouring pixels."""
+    across = ((made.diff(dim=3) - true.diff(dim=3)).abs() * weight[..., 1:]).mean()
+    down = ((made.diff(dim=2) - true.diff(dim=2)).abs() * weight[..., 1:, :]).mean()
+    return across + down
+
+
+def ray_step(g: Generator, pairs: Pairs, rng: torch.Generator, batch: int = 16, rays: int = 64) -> tuple[Tensor, dict]:
+    """Stage 1."""
+    index = torch.randint(len(pairs), (batch,), generator=rng)
+    x, y, colour, alpha, depth = draw_rays(pairs, index, rays, rng)
+    z, z_bg, camera = latents(g, pairs, index)
+    jitter = torch.rand(*x.shape, g.config.n_samples, generator=rng) - 0.5
+    with mixed_precision():
+        r = g.render_rays(g.broadcast(g.mapping(z)), z_bg, camera, x, y, jitter=jitter)
+    colour_error, change = (r.rgb - colour).abs().mean(), change_loss(r.rgb, colour)
+    geometry = geometry_loss(r, alpha, depth)
+    return colour_error + change + geometry, {"colour": colour_error, "change": change, "geometry": geometry}
+
+
+def latents(g: Generator, pairs: Pairs, index: Tensor) -> tuple[Tensor, Tensor, Camera]:
+    """z (2b, z_dim), z_bg (2b, z_bg_dim) and cameras of both pictures of each pair."""
+    z = pairs.latents[index].flatten(0, 1)
+    n = g.config.z_dim
+    return z[:, :n], z[:, n:], Camera.from_pose(pairs.pose[index].repeat_interleave(2, 0))
+
+
+def mixed_styles(g: Generator, z: Float[Tensor, "B z"], rng: torch.Generator) -> Float[Tensor, "B L w"]:
+    """Styles of all slots; half of the time the upsampler's come from the other picture of the pair.
+
+    So the expression must come from the field's features, not from the upsampler's styles: ray deformation and LipaintNet
+    change the features alone.
+    """
+    w = g.mapping(z)
+    ws = g.broadcast(w)
+    if torch.rand((), generator=rng) < 0.5:
+        other = w.view(-1, 2, w.shape[1]).flip(1).reshape(w.shape)
+        n = g.config.n_nerf_ws
+        ws = torch.cat([ws[:, :n], g.broadcast(other)[:, n:]], 1)
+    return ws
+
+
+def patch_step(g: Generator, pairs: Pairs, rng: torch.Generator, batch: int = 4) -> tuple[Tensor, dict]:
+    """Stage 2: a PATCH × PATCH crop of the feature map and its 8 times larger picture."""
+    index = torch.randint(len(pairs), (batch,), generator=rng)
+    row, column = draw_patch(pairs, index, PATCH, rng)
+    z, z_bg, camera = latents(g, pairs, index)
+    true = pairs.pictures[index, :, row * 8 : (row + PATCH) * 8, column * 8 : (column + PATCH) * 8]
+    true = true.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x, y = (v.view(1, 32, 32)[:, row : row + PATCH, column : column + PATCH].reshape(1, -1) for v in g.grid())
+    jitter = 0.5 * (torch.rand(len(z), x.shape[1], g.config.n_samples, generator=rng) - 0.5)
+    with mixed_precision():
+        ws = mixed_styles(g, z, rng)
+        r = g.render_rays(ws, z_bg, camera, x, y, jitter=jitter)
+        pictures = g.upsampler(*r.maps(), ws)
+    cell = [t[index][:, :, row * 2 : (row + PATCH) * 2, column * 2 : (column + PATCH) * 2].flatten(0, 1)
+            for t in (pairs.alpha, pairs.depth)]
+    alpha, depth = (F.avg_pool2d(t[:, None], 2).flatten(1) for t in cell)
+    return picture_loss(r, pictures, true, margin=8) + 0.3 * geometry_loss(r, alpha, depth), {
+        "patch": (pictures[-1] - true)[..., 8:-8, 8:-8].abs().mean()}
+
+
+def picture_loss(r: Rendered, pictures: list[Tensor], true: Float[Tensor, "B 3 H W"], margin: int) -> Tensor:
+    """Pictures of all sizes against the truth: colour, gradients, the pairs' change; `margin` pixels at the border, where a
+    patch lacks its neighbours, are left out."""
+    _, rgb = r.maps()
+    loss = 0.3 * (rgb - F.avg_pool2d(true, true.shape[-1] // rgb.shape[-1])).abs().mean()
+    for p in pictures[:-1]:
+        loss = loss + 0.3 * (p - F.avg_pool2d(true, true.shape[-1] // p.shape[-1])).abs().mean()
+    inner = slice(margin, true.shape[-1] - margin)
+    made, true = pictures[-1][..., inner, inner], true[..., inner, inner]
+    change = F.avg_pool2d((true[1::2] - true[::2]).abs().mean(1, keepdim=True), 9, 1, 4)
+    weight = 1 + 2 * change.clamp(max=1).repeat_interleave(2, 0)
+    return loss + ((made - true).abs() * weight).mean() + 2 * gradient_loss(made, true, weight) + change_loss(made, true)
+
+
+def picture_step(g: Generator, d: Discriminator, d_optimiser: torch.optim.Optimizer, pairs: Pairs, rng: torch.Generator,
+                 step: int, batch: int = 2) -> tuple[Tensor, dict]:
+    """Stage 3: whole pictures; one discriminator step, then the generator's loss."""
+    index = torch.randint(len(pairs), (batch,), generator=rng)
+    z, z_bg, camera = latents(g, pairs, index)
+    true = pairs.pictures[index].flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with mixed_precision():
+        ws = mixed_styles(g, z, rng)
+        r = g.features(ws, z_bg, camera)
+        pictures = g.upsampler(*r.maps(), ws)
+    made = pictures[-1]
+    judgement = discriminator_loss(d, true, made.detach())
+    if step % R1_EVERY == 0:
+        judgement = judgement + R1_EVERY * r1_penalty(d, true)
+    d_optimiser.zero_grad(set_to_none=True)
+    judgement.backward()
+    d_optimiser.step()
+    d.requires_grad_(False)
+    with mixed_precision():
+        logits, seen = d.judge(made)
+        with torch.no_grad():
+            _, wanted = d.judge(true)
+    d.requires_grad_(True)
+    adversarial = F.softplus(-logits.float()).mean()
+    matching = sum((a.float() - b.float()).abs().mean() for a, b in zip(seen, wanted, strict=True)) / len(seen)
+    loss = picture_loss(r, pictures, true, margin=0) + 0.02 * adversarial + 0.3 * matching
+    return loss, {"picture": (made - true).abs().mean(), "adversarial": adversarial, "matching": matching, "d": judgement}
+
+
+def discriminator_loss(d: Discriminator, real: Tensor, made: Tensor) -> Tensor:
+    """softplus(D(made)) + softplus(−D(real))."""
+    with mixed_precision():
+        logits = d(torch.cat([real, made])).float()
+    return F.softplus(-logits[: len(real)]).mean() + F.softplus(logits[len(real) :]).mean()
+
+
+def r1_penalty(d: Discriminator, real: Tensor) -> Tensor:
+    """γ/2 · ‖∇D(real)‖²."""
+    x = real.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(d(x).sum(), x, create_graph=True)
+    return R1_GAMMA / 2 * gradient.square().sum((1, 2, 3)).mean()
+
+
+@torch.no_grad()
+def psnr(g: Generator, pairs: Pairs, n: int = 24) -> float:
+    """Mean PSNR (dB) of the generated pictures of n pairs' second expression."""
+    values = []
+    for i in range(0, min(n, len(pairs)), 8):
+        index = torch.arange(i, min(i + 8, n))
+        z, z_bg, camera = latents(g, pairs, index)
+        made = g(g.broadcast(g.mapping(z)), z_bg, camera).clamp(-1, 1)
+        true = pairs.pictures[index].flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
+        values += (-10 * torch.log10(((made - true) ** 2).mean((1, 2, 3)) / 4)).tolist()
+    return sum(values) / len(values)
+
+
+def train(steps: int = 28_400, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | None = None) -> None:
+    """`nfs train generator`: renders the pairs (once), trains G and D, exports the running mean of G, and D."""
+    seed_everything(seed)
+    folder = run_folder("generator", out)
+    held_out = load_pairs(folder / "pairs", 48, first_seed=HELD_OUT_SEED)
+    pairs = load_pairs(folder / "pairs", PAIRS, first_seed=0)
+    keep_freed_memory()
+    g, d = Generator(OPEN), Discriminator()
+    upsampler = list(g.upsampler.parameters())
+    field = [p for n, p in g.named_parameters() if not n.startswith("upsampler")]
+    optimiser = torch.optim.Adam([{"params": field}, {"params": upsampler}], betas=(0.9, 0.99))
+    d_optimiser = torch.optim.Adam(d.parameters(), lr=1e-3, betas=(0.0, 0.99))
+    ema = Ema(g, half_life=400)
+    first, second = int(steps * RAY_STEPS), int(steps * (RAY_STEPS + PATCH_STEPS))
+    loop = Loop("generator", steps, seed, {"g": g, "d": d, "optimiser": optimiser, "d_optimiser": d_optimiser, "ema": ema},
+                out=out, resume=resume)
+    for step in loop:
+        rng = step_rng(seed, step)
+        stage = (step >= first) + (step >= second)
+        set_rates(optimiser, step, [0, first, second, steps], stage)
+        if stage == 0:
+            loss, figures = ray_step(g, pairs, rng)
+        elif stage == 1:
+            loss, figures = patch_step(g, pairs, rng)
+        else:
+            loss, figures = picture_step(g, d, d_optimiser, pairs, rng, step)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        ema.update(g)
+        loop.log(**figures)
+        if (step + 1) % 2000 == 0:
+            g_mean = Generator(OPEN)
+            g_mean.load_state_dict(ema.state)
+            loop.log(held_out_psnr=psnr(g_mean.eval(), held_out))
+    g.load_state_dict(ema.state)
+    z = torch.randn(10_000, OPEN.z_dim, generator=step_rng(seed, steps))
+    with torch.no_grad():
+        g.mapping.w_avg.copy_(torch.cat([g.mapping(c) for c in z.split(1000)]).mean(0))
+    figures = {"held_out_psnr": psnr(g.eval(), held_out, 48)}
+    command = f"nfs train generator --steps {steps} --seed {seed}"
+    export("generator", g.state_dict(), figures, command, seed, steps, loop.seconds, config=dataclasses.asdict(OPEN), out=out)
+    export("discriminator", d.state_dict(), {}, command, seed, steps, loop.seconds, config={"resolution": 256}, out=out)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, step: int, borders: list[int], stage: int) -> None:
+    """Learning rates of (field, upsampler): each stage warms up, stays, and runs down in its last 40 %."""
+    begin, end = borders[stage], borders[stage + 1]
+    done = (step - begin) / max(1, end - begin)
+    shape = min(1.0, (step - begin + 1) / 100) * min(1.0, 0.03 + 0.97 * (1 - done) / 0.4)
+    field, upsampler = [(2e-3, 0.0), (7e-4, 4e-3), (2e-4, 1e-3)][stage]
+    for group, rate in zip(optimiser.param_groups, (field, upsampler), strict=True):
+        group["lr"] = rate * shape

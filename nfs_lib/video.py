@@ -1,0 +1,221 @@
+"""Video files with sound: H.264 and AAC in an mp4, written whole or not at all, and read back."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from nfs_lib.errors import BadInput
+from nfs_lib.paths import replacing
+
+FPS = 25
+SAMPLE_RATE = 16_000  # of the kit's sound arrays
+FILE_RATE = 48_000  # of the sound in a file, which every player takes
+AAC_FRAME = 1024
+DISCLOSURE = "Synthetic talking head; not a recording. Made with the NeRFFaceSpeech kit."
+BT709 = 1  # the code of ITU-R BT.709 as matrix, primaries and transfer curve
+
+
+class Video(NamedTuple):
+    """What `read_video` gives: all frames, frames per second, and the sound at 16 kHz, if there is any."""
+
+    frames: UInt8[np.ndarray, "T H W 3"]
+    fps: float
+    audio: Float32[np.ndarray, " N"] | None
+
+
+def check_output(path: str | os.PathLike[str], suffix: str = ".mp4") -> Path:
+    """Make sure that a file can be written at `path`, before any long work; returns it as a Path.
+
+    Raises BadInput if `path` is a folder, doesn't end in `suffix`, or lies in a folder that is missing or
+    can't be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise BadInput(
+            f"{path} is a folder; give the name of a file to write, such as {path / 'out'}{suffix}"
+        )
+    if path.suffix.lower() != suffix:
+        raise BadInput(f"{path} doesn't end in {suffix}; give a name such as {path.stem or 'out'}{suffix}")
+    if not path.parent.is_dir():
+        raise BadInput(f"{path.parent} isn't a folder, so {path.name} can't be written there; make it first")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        reason = error.strerror or "no reason given"
+        raise BadInput(f"{path.parent} can't be written to ({reason}); choose another folder") from error
+    return path
+
+
+class VideoWriter:
+    """A context manager that takes frames one by one.
+
+        with VideoWriter("talk.mp4", audio=wave) as video:
+            video.write(frame)          # (H, W, 3) uint8; all of one size
+
+    The sound (mono, 16 kHz, in [-1, 1]) is cut or filled with silence to the length of the picture. A frame
+    with an odd side gets its last row or column twice. If the block fails, an older file stays as it was.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        audio: Float32[np.ndarray, " N"] | None = None,
+        fps: int = FPS,
+    ) -> None:
+        """Raises BadInput where `path` can't be written; see `check_output`."""
+        self.path, self.fps, self.frames, self._samples = check_output(path), fps, 0, 0
+        self._sound = None if audio is None else _resampled(audio, SAMPLE_RATE, FILE_RATE)
+        self._size: tuple[int, ...] = ()
+
+    def __enter__(self) -> "VideoWriter":
+        import av
+
+        self._stack = ExitStack()
+        temporary = self._stack.enter_context(replacing(self.path))
+        options = {"movflags": "+faststart"}
+        self._file: Any = self._stack.enter_context(av.open(str(temporary), "w", options=options))
+        self._file.metadata["comment"] = DISCLOSURE
+        self._voice: Any = None
+        return self
+
+    def write(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Add one frame, and the sound that goes with it."""
+        import av
+
+        if not self.frames:
+            self._open_streams(frame)
+        if frame.shape != self._size:
+            raise ValueError(f"frame {self.frames} is {frame.shape}, the first one was {self._size}")
+        height, width = frame.shape[:2]
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture = rgb.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        picture.pts, picture.time_base = self.frames, Fraction(1, self.fps)
+        self._file.mux(self._picture.encode(picture))
+        self.frames += 1
+        self._write_sound(self.frames * FILE_RATE // self.fps, last=False)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:  # at its end the file is closed, then put in its place
+            if not self.frames:
+                raise ValueError(f"no frame was written to {self.path}")
+            self._write_sound(self.frames * FILE_RATE // self.fps, last=True)
+            self._file.mux(self._picture.encode(None))
+            if self._voice:
+                self._file.mux(self._voice.encode(None))
+
+    def _open_streams(self, frame: np.ndarray) -> None:
+        self._size = frame.shape
+        options = {"crf": "18", "preset": "medium"}
+        self._picture: Any = self._file.add_stream("libx264", rate=self.fps, options=options)
+        self._picture.height, self._picture.width = (side + side % 2 for side in frame.shape[:2])
+        self._picture.pix_fmt = "yuv420p"
+        context = self._picture.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = 1  # "MPEG": luma from 16 to 235
+        if self._sound is not None:
+            self._voice = self._file.add_stream("aac", rate=FILE_RATE, layout="mono")
+            self._voice.bit_rate = 128_000
+
+    def _write_sound(self, end: int, last: bool) -> None:
+        """Encode whole AAC frames up to sample `end`; at the last call the remainder too."""
+        import av
+
+        if self._sound is None:
+            return
+        while self._samples < end and (last or self._samples + AAC_FRAME <= end):
+            count = min(AAC_FRAME, end - self._samples)
+            part = self._sound[self._samples : self._samples + count]
+            part = np.pad(part, (0, count - len(part)))[None]
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = FILE_RATE, self._samples, Fraction(1, FILE_RATE)
+            self._file.mux(self._voice.encode(frame))
+            self._samples += count
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
+    audio: Float32[np.ndarray, " N"] | None = None,
+    fps: int = FPS,
+) -> Path:
+    """Write all `frames` with their sound (mono, 16 kHz) to an mp4; returns its path. See `VideoWriter`."""
+    with VideoWriter(path, audio, fps) as video:
+        for frame in frames:
+            video.write(frame)
+    return video.path
+
+
+def read_video(path: str | os.PathLike[str]) -> Video:
+    """Read a whole video into memory: RGB frames and the sound as mono at 16 kHz, both from the same start.
+
+    Raises BadInput if the file is missing, is a folder, or holds no picture that can be decoded.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "doesn't exist"
+        raise BadInput(f"{path} {what}; give a video file such as an mp4")
+    frames: list[np.ndarray] = []
+    sound: list[np.ndarray] = []
+    picture_start, sound_start, seconds, rate, fps = 0.0, 0.0, np.inf, FILE_RATE, Fraction(FPS)
+    try:
+        with av.open(str(path)) as file:
+            if not file.streams.video:
+                raise BadInput(f"{path} holds no picture; give a video file such as an mp4")
+            picture = file.streams.video[0]
+            fps = picture.average_rate or fps
+            for frame in file.decode(picture, *file.streams.audio[:1]):
+                if isinstance(frame, av.VideoFrame):
+                    picture_start = picture_start if frames else frame.time or 0.0
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                elif isinstance(frame, av.AudioFrame):
+                    sound_start = sound_start if sound else frame.time or 0.0
+                    rate = frame.sample_rate
+                    sound.append(_mono(frame))
+            for stream in file.streams.audio[:1]:  # the last AAC frame is longer than what it holds
+                if stream.duration and stream.time_base:
+                    seconds = float(stream.duration * stream.time_base)
+    except av.error.FFmpegError as error:
+        raise BadInput(f"{path} can't be decoded ({error.strerror}); give a video such as an mp4") from error
+    if not frames:
+        raise BadInput(f"{path} holds no frame; give a video file such as an mp4")
+    audio = None
+    if sound:
+        wave = np.concatenate(sound)
+        audio = _resampled(wave[: round(min(seconds * rate, len(wave)))], rate, SAMPLE_RATE)
+        lead = round((sound_start - picture_start) * SAMPLE_RATE)
+        audio = np.pad(audio, (lead, 0)) if lead > 0 else audio[-lead:]
+    return Video(np.stack(frames), float(fps), audio)
+
+
+def _mono(frame: Any) -> Float32[np.ndarray, " N"]:
+    """Mean over the channels of one decoded sound frame, in [-1, 1]."""
+    values = frame.to_ndarray()
+    if values.shape[0] == 1:  # packed formats interleave the channels in one row
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype.kind != "f":
+        zero = 128 if values.dtype == np.uint8 else 0
+        values = (values.astype(np.float32) - zero) / (128 if zero else -float(np.iinfo(values.dtype).min))
+    return values.mean(axis=0, dtype=np.float32)
+
+
+def _resampled(wave: Float32[np.ndarray, " N"], given: int, wanted: int) -> Float32[np.ndarray, " M"]:
+    import soxr
+
+    return wave if given == wanted else soxr.resample(wave, given, wanted)

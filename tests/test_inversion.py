@@ -1,0 +1,209 @@
+"""PTI on a little random generator: it must find pictures of its own, then learn pictures that it can't make."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nfs_lib import inversion
+from nfs_lib.camera import Camera
+from nfs_lib.errors import BadInput, CorruptWeights
+from nfs_lib.stylenerf import FieldConfig, Generator, GeneratorConfig
+
+TINY = GeneratorConfig(
+    z_dim=8,
+    w_dim=8,
+    z_bg_dim=2,
+    mapping_layers=2,
+    mapping_lr_mult=1.0,
+    normalize_z=False,
+    field=FieldConfig(hidden=16, n_blocks=2, n_frequencies=3, append_xyz=True, density="softplus", density_scale=150.0),
+    feature_dim=8,
+    ray_resolution=8,
+    near=0.9,
+    far=1.1,
+    n_samples=6,
+    n_fine=0,
+    background_hidden=8,
+    background_samples=1,
+    background_frequencies=2,
+    channels=(8, 8),
+    upsample_mode="pixelshuffle_noblur",
+    clamp=None,
+)
+POSE = torch.tensor([[0.15, -0.05, 0.02]])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def full_precision():
+    """bfloat16 kernels are slow at these odd little sizes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inversion, "mixed_precision", contextlib.nullcontext)
+        yield
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(3)
+    g = Generator(TINY).eval().requires_grad_(False)
+    for torgb in g.upsampler.torgb:  # so that pictures lie within [-1, 1]
+        torgb.weight.mul_(0.3)
+    g.foreground.to_rgb.weight.mul_(0.3)
+    return g
+
+
+@torch.no_grad()
+def sample(g, seed, pose=POSE):
+    rng = torch.Generator().manual_seed(seed)
+    z, z_bg = torch.randn(1, 8, generator=rng), torch.randn(1, 2, generator=rng)
+    return g(g.broadcast(g.mapping(z)), z_bg, Camera.from_pose(pose))[0].clamp(-1, 1)
+
+
+def psnr(a, b):
+    return -10 * math.log10(((a - b) ** 2).mean().item() / 4)
+
+
+@pytest.fixture(scope="module")
+def inverted(generator):
+    image, steps = sample(generator, 5), []
+    made = inversion.invert(
+        generator, image, POSE, steps_project=100, steps_tune=120, on_step=lambda *a: steps.append(a)
+    )
+    return image, made, steps
+
+
+@torch.no_grad()
+def test_projection_finds_the_generators_own_picture_and_tuning_improves_it(generator, inverted):
+    image, made, _ = inverted
+    mean = inversion.Inversion(generator, inversion.style_spread(generator)[0], torch.zeros(1, 2), POSE)
+    projected = inversion.Inversion(generator, made.w, made.z_bg, made.pose)
+    start, found, tuned = (psnr(i.picture()[0], image) for i in (mean, projected, made))
+    assert found > start + 5
+    assert tuned > found + 1
+    assert made.losses["project"][-1] < made.losses["project"][0]
+
+
+def test_the_callers_generator_stays_as_it_was(generator, inverted):
+    torch.manual_seed(3)
+    fresh = Generator(TINY)
+    assert torch.equal(generator.foreground.fc_in.weight, fresh.foreground.fc_in.weight)
+    assert not torch.equal(inverted[1].generator.foreground.fc_in.weight, fresh.foreground.fc_in.weight)
+    assert not any(p.requires_grad for p in [*generator.parameters(), *inverted[1].generator.parameters()])
+
+
+def test_every_step_is_reported(inverted):
+    _, made, steps = inverted
+    assert [s[:3] for s in steps[:2]] == [("project", 1, 100), ("project", 2, 100)]
+    assert [s[3] for s in steps if s[0] == "project"] == made.losses["project"]
+    assert [s[3] for s in steps if s[0] == "tune"] == made.losses["tune"]
+    assert made.seconds > 0
+
+
+def test_the_same_seed_gives_the_same_inversion(generator):
+    image = sample(generator, 6)
+    a, b, c = (inversion.invert(generator, image, POSE, steps_project=5, steps_tune=5, seed=s) for s in (1, 1, 2))
+    assert torch.equal(a.w, b.w) and a.losses == b.losses
+    assert torch.equal(a.picture(), b.picture())
+    assert not torch.equal(a.w, c.w)
+
+
+def test_a_good_start_is_kept(generator):
+    """From the true latents, a few steps of projection stay near them."""
+    rng = torch.Generator().manual_seed(5)
+    w = generator.mapping(torch.randn(1, 8, generator=rng))
+    image = sample(generator, 5)
+    _, _, _, cold = inversion.project(generator, image, POSE, steps=8)
+    _, _, _, warm = inversion.project(generator, image, POSE, steps=8, start=w)
+    assert warm[0] < cold[0]
+
+
+def test_locality_holds_other_people_and_views_where_they_were(generator):
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8  # not a picture of its own
+    w, z_bg = inversion.style_spread(generator)[0], torch.zeros(1, 2)
+    drift = []
+    for weight in (0.0, 1.0):
+        tuned, losses = inversion.tune(generator, image, w, z_bg, POSE, steps=40, locality=weight)
+        others = inversion.neighbours(generator, w, z_bg, POSE, seed=99)
+        with torch.no_grad():
+            moved = [(inversion.pictures_of(tuned, *latents)[-1] - true).abs().mean() for latents, true in others]
+        drift.append(float(sum(moved)))
+        assert losses[-1] < losses[0]
+    assert drift[1] < 0.8 * drift[0]
+
+
+def test_features_take_part_in_the_loss(generator):
+    image, seen = sample(generator, 7), []
+
+    def features(picture):
+        seen.append(picture.shape)
+        return [picture.mean((2, 3)) * 3]
+
+    inversion.invert(generator, image, POSE, steps_project=2, steps_tune=2, features=features)
+    assert set(seen) == {(1, 3, 32, 32)}
+    wrong = image.clone().add(0.1)
+    without = inversion.picture_loss([wrong[None]], image[None], None)
+    assert inversion.picture_loss([wrong[None]], image[None], features) > without
+    assert inversion.picture_loss([image[None]], image[None], features) == 0
+
+
+def test_the_schedule_is_ptis():
+    rates = [inversion.learning_rate(t) for t in (0, 0.025, 0.05, 0.5, 0.75, 0.875, 1)]
+    assert np.allclose(rates, [0, 0.005, 0.01, 0.01, 0.01, 0.005, 0], atol=1e-12)
+
+
+@torch.no_grad()
+def test_the_spread_of_styles_is_ptis(generator):
+    mean, spread = inversion.style_spread(generator)
+    w = generator.mapping(torch.randn(600, 8, generator=torch.Generator().manual_seed(123))).numpy()
+    assert np.allclose(mean.numpy(), w.mean(0), atol=1e-5)
+    assert spread == pytest.approx(np.sqrt(((w - w.mean(0)) ** 2).sum() / 600), rel=1e-4)
+
+
+def test_tuning_stops_when_nothing_moves():
+    assert not inversion.stands_still([1.0] * 79)
+    assert inversion.stands_still([1.0] * 80)
+    assert not inversion.stands_still(np.linspace(1, 0.5, 80).tolist())
+
+
+def test_a_saved_inversion_makes_the_same_picture(inverted, tmp_path):
+    made = inverted[1]
+    made.expression = torch.randn(1, 52)
+    path = tmp_path / "person.safetensors"
+    inversion.save(made, path)
+    read = inversion.load(path)
+    assert torch.equal(read.w, made.w) and torch.equal(read.pose, made.pose) and torch.equal(read.z_bg, made.z_bg)
+    assert torch.equal(read.expression, made.expression)
+    assert read.losses == made.losses and read.generator.config == TINY
+    turned = torch.tensor([[0.3, 0.0, 0.0]])
+    assert (read.picture(turned) - made.picture(turned)).abs().max() < 0.02  # float16 weights
+    assert [p.name for p in tmp_path.iterdir()] == ["person.safetensors"]
+
+
+def test_files_that_are_no_inversion_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="doesn't exist"):
+        inversion.load(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(CorruptWeights, match="invert again"):
+        inversion.load(tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (torch.rand(3, 16, 16), "crop it first"),
+        (torch.rand(3, 32, 40), "crop it first"),
+        (torch.rand(3, 32, 32) * 255, r"expects \[-1, 1\]"),
+        (torch.full((3, 32, 32), torch.nan), r"expects \[-1, 1\]"),
+        (torch.full((3, 32, 32), 0.3), "flat colour"),
+    ],
+)
+def test_pictures_that_cannot_be_inverted_are_refused(generator, image, says):
+    with pytest.raises(BadInput, match=says):
+        inversion.invert(generator, image, POSE)
+
+
+def test_an_unknown_profile_is_refused(generator):
+    with pytest.raises(BadInput, match="fast, full"):
+        inversion.invert(generator, sample(generator, 1), POSE, profile="quick")

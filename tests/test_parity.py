@@ -1,0 +1,106 @@
+"""Parity with the official code's numbers, and that a wrong network would be noticed."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from nfs_lib import audio, parity
+from nfs_lib.errors import BadInput
+from nfs_lib.lipaint import LipaintNet
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+def test_all_sets_pass():
+    results = {result.name: result for result in parity.run(GOLDENS / "networks")}
+    assert results.keys() == {"audio", "audio2exp", "lipaint"}
+    for result in results.values():
+        assert result.ok is True and 0 <= result.error <= result.tolerance, result
+        assert "ok" in str(result)
+
+
+def test_found_at_any_depth():
+    assert [result.name for result in parity.run(GOLDENS.parent, only="lipaint")] == ["lipaint"]
+
+
+def test_every_stored_output_is_compared():
+    index = json.loads((GOLDENS / "networks" / "index.json").read_text())
+    given = {"mel", "ref", "ratio", "beta_init", "w", "exp"}
+    from safetensors.torch import load_file
+
+    for name, check in parity.CHECKS.items():
+        home, entry = GOLDENS / "networks" / name, index["sets"][name]
+        golden = parity.GoldenSet(home, index["seed"], entry, load_file(home / "golden.safetensors"))
+        compared = {tensor for tensor, _ in check(golden)}
+        assert compared >= set(entry["tensors"]) - (given if name != "audio" else set())
+
+
+def test_the_rule_fills_as_the_goldens_say():
+    index = json.loads((GOLDENS / "networks" / "index.json").read_text())
+    for name, module in (("audio2exp", parity.Audio2Exp(64)), ("lipaint", LipaintNet())):
+        fill = index["sets"][name]["meta"]["fill"]
+        parity.fill_by_rule(module, index["seed"])
+        entries = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+        assert len(entries) == fill["n_tensors"] and not module.training
+        assert sum(v.double().sum().item() for v in entries.values()) == pytest.approx(fill["sum_float64"], abs=1e-4)
+        assert entries[fill["first_key"]].flatten()[:4].tolist() == pytest.approx(fill["first_values"])
+
+
+@pytest.fixture
+def copied(tmp_path):
+    shutil.copytree(GOLDENS / "networks", tmp_path / "deep" / "networks")
+    return tmp_path
+
+
+def test_uncovered_sets_fail_only_when_asked_for(copied):
+    index = copied / "deep" / "networks" / "index.json"
+    content = json.loads(index.read_text())
+    content["sets"]["segmenter"] = content["sets"]["lipaint"]
+    index.write_text(json.dumps(content))
+    (elsewhere := copied / "othernet").mkdir()
+    (elsewhere / "README.md").touch()
+    (elsewhere / "x.safetensors").touch()
+    results = {result.name: result for result in parity.run(copied)}
+    assert results["segmenter"].ok is None and math.isnan(results["segmenter"].error)
+    assert results["othernet"].ok is None
+    assert "not yet covered" in str(results["segmenter"])
+    for name in ("segmenter", "othernet"):
+        (asked,) = parity.run(copied, only=name)
+        assert asked.ok is False
+
+
+def test_nothing_to_check(tmp_path):
+    with pytest.raises(BadInput, match="no golden sets"):
+        parity.run(tmp_path)
+    with pytest.raises(BadInput, match="called lipsync"):
+        parity.run(GOLDENS, only="lipsync")
+
+
+def test_a_wrong_order_of_inputs_is_noticed(monkeypatch):
+    def swapped(self, w, beta):
+        x = torch.relu(self.fc1(torch.cat([beta, w], dim=1)))
+        return w + self.fc4(torch.relu(self.fc3(torch.relu(self.fc2(x)))))
+
+    monkeypatch.setattr(LipaintNet, "forward", swapped)
+    (result,) = parity.run(GOLDENS, only="lipaint")
+    assert result.ok is False and "OVER" in str(result)
+
+
+def test_floor_instead_of_truncation_is_noticed(monkeypatch):
+    def floored(frames, mel_frames):
+        starts = torch.tensor([math.floor(80 * (i - 2) / 25) for i in range(frames)])
+        return (starts[:, None] + torch.arange(16)).clamp(0, mel_frames - 1).numpy()
+
+    monkeypatch.setattr(audio, "window_columns", floored)
+    (result,) = parity.run(GOLDENS, only="audio")
+    assert result.ok is False
+
+
+def test_not_a_number_is_over_every_limit(monkeypatch):
+    monkeypatch.setattr(LipaintNet, "forward", lambda self, w, beta: w * math.nan)
+    (result,) = parity.run(GOLDENS, only="lipaint")
+    assert result.ok is False and result.error == math.inf
