@@ -16,7 +16,7 @@ AUDIO ?= $(firstword $(sort $(wildcard data/samples/speech/*.wav)))
 
 demo: setup
 	mkdir -p figures
-	$(BIN)/nfs talk --image "$(IMAGE)" --audio "$(AUDIO)" --out figures/demo.mp4 --orbit
+	$(BIN)/nfs talk --image "$(IMAGE)" --audio "$(AUDIO)" --out figures/demo.mp4 --orbit --profile fast
 
 setup: .venv/.complete
 

@@ -26,8 +26,9 @@ def is_bar(output: nbformat.NotebookNode) -> bool:
 def run(path: Path) -> None:
     """Execute one notebook; it is written only if no cell fails."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=1800, kernel_name="python3", store_widget_state=False, record_timing=False,
+    NotebookClient(notebook, timeout=1800, kernel_name="python3", record_timing=False, coalesce_streams=True,
                    resources={"metadata": {"path": str(path.parent)}}).execute()  # fmt: skip
+    # dropping the widgets' states here, as nbclient fails on sliders with store_widget_state=False
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}  # fmt: skip
     for cell in notebook.cells:

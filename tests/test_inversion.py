@@ -69,7 +69,7 @@ def psnr(a, b):
 def inverted(generator):
     image, steps = sample(generator, 5), []
     made = inversion.invert(
-        generator, image, POSE, steps_project=100, steps_tune=120, on_step=lambda *a: steps.append(a)
+        generator, image, POSE, steps_project=80, steps_tune=80, on_step=lambda *a: steps.append(a)
     )
     return image, made, steps
 
@@ -95,7 +95,7 @@ def test_the_callers_generator_stays_as_it_was(generator, inverted):
 
 def test_every_step_is_reported(inverted):
     _, made, steps = inverted
-    assert [s[:3] for s in steps[:2]] == [("project", 1, 100), ("project", 2, 100)]
+    assert [s[:3] for s in steps[:2]] == [("project", 1, 80), ("project", 2, 80)]
     assert [s[3] for s in steps if s[0] == "project"] == made.losses["project"]
     assert [s[3] for s in steps if s[0] == "tune"] == made.losses["tune"]
     assert made.seconds > 0
@@ -124,7 +124,7 @@ def test_locality_holds_other_people_and_views_where_they_were(generator):
     w, z_bg = inversion.style_spread(generator)[0], torch.zeros(1, 2)
     drift = []
     for weight in (0.0, 1.0):
-        tuned, losses = inversion.tune(generator, image, w, z_bg, POSE, steps=40, locality=weight)
+        tuned, losses = inversion.tune(generator, image, w, z_bg, POSE, steps=25, locality=weight)
         others = inversion.neighbours(generator, w, z_bg, POSE, seed=99)
         with torch.no_grad():
             moved = [(inversion.pictures_of(tuned, *latents)[-1] - true).abs().mean() for latents, true in others]

@@ -1,7 +1,7 @@
 """The report card, held against a generator that is the renderer itself: every figure must then be perfect, and a known
 fault must show as what it is."""
 
-import contextlib
+import functools
 import math
 
 import numpy as np
@@ -17,6 +17,7 @@ from nfs_lib.face import MorphableModel
 from nfs_lib.face.estimator import Estimator
 from nfs_lib.lipaint import LipaintNet
 from nfs_lib.metrics import IdentityEncoder
+from nfs_lib.portraits.chart import expression_matrix
 from nfs_lib.stylenerf import OPEN, Generator, Rendered
 from nfs_lib.worlds import World
 
@@ -57,7 +58,7 @@ class Oracle(Generator):
             picture = still + self.strength * (picture - still)
         if self.blur:
             picture = torch.nn.functional.avg_pool2d(picture, 5, 1, 2)
-        return picture[None]
+        return picture[None] + 0.002  # or the PSNR would be infinite
 
     def features(self, ws, z_bg, camera, deform=None):
         latent, pose = self.portrait(ws, z_bg, camera)
@@ -74,12 +75,13 @@ def model():
 
 
 def test_a_perfect_generator_gets_perfect_figures(model, monkeypatch):
-    for name, people in (("mouth_psnr", 1), ("responses", 1), ("yaw_drop", 1)):
-        monkeypatch.setattr(mg, name, lambda g, f=getattr(mg, name), n=people: f(g, n))
+    for name in ("mouth_psnr", "responses", "yaw_drop"):
+        monkeypatch.setattr(mg, name, functools.partial(getattr(mg, name), people=1))
     figures = mg.measure_generator(Oracle(), model, people=2)
     assert set(figures) == ISSUE["generator"]
     assert figures["psnr"] > 45 and figures["mouth_psnr"] > 45  # pose went through float32 angles
-    for name in ("ssim", "sharpness", "jaw_response", "smile_response", "blink_response", "jaw_gain", "smile_gain", "blink_gain"):
+    assert abs(figures["yaw30_drop_db"]) < 3
+    for name in ISSUE["generator"] - {"psnr", "mouth_psnr", "depth_error", "yaw30_drop_db"}:
         assert figures[name] == pytest.approx(1, abs=0.01), name
     assert figures["depth_error"] < 1e-3
 
@@ -153,7 +155,7 @@ def world(model, monkeypatch):
     parts = World("open")
     generator = Generator(OPEN).eval().requires_grad_(False)
     estimator = Estimator()
-    estimator.axes.copy_(torch.from_numpy(portraits.chart.__globals__["expression_matrix"]()))
+    estimator.axes.copy_(torch.from_numpy(expression_matrix()))
     vars(parts).update(
         generator=generator, face_model=model, estimator=estimator.eval(), identity=IdentityEncoder().eval(),
         lipaint=LipaintNet(OPEN.w_dim, len(model.expression_names)), audio2exp=Audio2Exp())  # fmt: skip
@@ -175,8 +177,7 @@ def test_inversion_and_talk_have_their_figures(world):
     assert ISSUE["inversion"] <= set(found)
     assert found["seconds"] == 1.5 and -1 <= found["csim"] <= found["csim_truth"] + 1
     assert all(math.isfinite(v) for v in found.values())
-    with contextlib.suppress(RuntimeWarning):
-        assert set(measure.talk(world, people=1, frames=4)) == ISSUE["talk"]
+    assert set(measure.talk(world, people=1, frames=4)) == ISSUE["talk"]
 
 
 def test_lipaint_is_measured_against_the_same_head_without_it(world):

@@ -4,6 +4,10 @@ import copy
 import getpass
 import json
 import re
+import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -12,7 +16,8 @@ import torch
 
 from nfs_lib import exercises
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST, LONGEST_CELL, COMPARED = 3_000_000, 30, 0.6
 PATHS = re.compile(r"(?:/(?:home|root|Users|usr|tmp|work|opt|var|mnt)/[\w.]|[A-Z]:\\\\\w|site-packages)")
 
@@ -155,3 +160,25 @@ def test_the_solution_of_ray_deformation_is_right(deformation):
 def test_wrong_answers_to_ray_deformation_get_a_hint(deformation, mistake, hint):
     verdict = exercises.ray_deformation(mistake(*deformation), *deformation)
     assert not verdict.right and hint in verdict.text and repr(verdict).startswith("Not yet. ")
+
+
+def nbval(folder: Path) -> int:
+    """Exit status of nbval on the notebooks of a folder."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--rootdir", str(folder), str(folder)]
+    return subprocess.run(command, capture_output=True, timeout=600).returncode
+
+
+def test_outputs_are_compared_but_for_pictures_and_bars(tmp_path):
+    """scripts/run_notebooks.py and notebooks/conftest.py together: a changed number is found, a changed picture is not."""
+    source = ("import os\nfrom PIL import Image\nfrom tqdm.auto import tqdm\n"
+              "print(sum(tqdm(range(4), leave=False)))\nImage.frombytes('L', (8, 8), os.urandom(64))")  # fmt: skip
+    path = tmp_path / "tiny.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    shutil.copy(ROOT / "notebooks" / "conftest.py", tmp_path)
+    runpy.run_path(str(ROOT / "scripts" / "run_notebooks.py"))["run"](path)
+    made = nbformat.read(path, as_version=4)
+    assert [o.output_type for o in made.cells[0].outputs] == ["stream", "execute_result"]      # no bar, no widget
+    assert faults(made) == []
+    assert nbval(tmp_path) == 0
+    path.write_text(path.read_text().replace('"6\\n"', '"7\\n"'))
+    assert nbval(tmp_path) == 1

@@ -92,6 +92,7 @@ class Estimator(nn.Module):
 
     A first branch sees the whole picture at 128 pixels and gives the pose. With it, mouth and eyes are looked up in the
     picture where the surface of a mean face would be, which turns them to the front; two more branches see those patches.
+    (No gradient flows through where the patches lie, only through what is seen there.)
     Expression is regressed along `axes` (A, n_expression), the directions in which faces of its world move: actions that
     no axis drives are exactly 0, and left and right agree where an axis says so. Identity beyond the first n_modes is 0.
 

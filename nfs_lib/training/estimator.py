@@ -110,7 +110,7 @@ def loss_of(
 
 
 def train(
-    steps: int = 7000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
+    steps: int = 4900, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
 ) -> dict[str, float]:
     """Train, measure on held-out portraits, export; returns the figures.
 

@@ -95,7 +95,7 @@ def paper_loss(net: LipaintNet, world: World, table: Table, rng: torch.Generator
     return loss, figures
 
 
-def train(steps: int = 8000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | None = None) -> None:
+def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | None = None) -> None:
     """`nfs train lipaint`: the warm start, then the paper's losses; exports LipaintNet."""
     from nfs_lib import worlds
 
