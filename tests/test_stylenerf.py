@@ -225,6 +225,9 @@ def test_the_open_configuration_makes_256_pixels_and_is_small():
 @pytest.mark.parametrize("mode", ["nn_cat", "pixelshuffle", "nn_cat_noblur", "pixelshuffle_noblur"])
 def test_a_torgb_shares_its_style_with_the_next_block(mode):
     g = small(upsample_mode=mode)
+    with torch.no_grad():
+        for layer in g.upsampler.torgb:  # zero before training
+            layer.weight.fill_(1.0)
     ws, z_bg = random(1, SMALL.num_ws, 8), random(1, 2)
     features, rgb = g.features(ws, z_bg, frontal()).maps()
     before = g.upsampler(features, rgb, ws)

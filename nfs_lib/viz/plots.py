@@ -19,7 +19,7 @@ from nfs_lib.cropping import Crop
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.viz.style import COLOURS, Plot, panels, pixels, show, styled
 
-Picture = Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"]
+Picture = Float[Tensor, "... 3 _ _"] | UInt8[np.ndarray, "_ _ 3"]
 # iBUG-68: first and last landmark of each line, and whether it is closed
 LINES = ((0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False), (36, 41, True),
          (42, 47, True), (48, 59, True), (60, 67, True))  # fmt: skip

@@ -41,14 +41,14 @@ def panels(rows: int, columns: int, width: float, height: float, heights: list[f
     return figure, axes
 
 
-def pixels(picture: Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+def pixels(picture: Float[Tensor, "... 3 _ _"] | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """A picture, (3, H, W) or (1, 3, H, W) in [-1, 1] or 8 bits already, as 8 bits."""
     if isinstance(picture, Tensor):
         return to_uint8(picture.reshape(picture.shape[-3:]))
     return picture
 
 
-def show(axes: Axes, picture: Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"], title: str = "") -> None:
+def show(axes: Axes, picture: Float[Tensor, "... 3 _ _"] | UInt8[np.ndarray, "H W 3"], title: str = "") -> None:
     """A picture without ticks and frame. Pixel (0, 0) has its top left corner at (0, 0), as `camera.project` counts."""
     drawn = pixels(picture)
     axes.imshow(drawn, extent=(0, drawn.shape[1], drawn.shape[0], 0))
