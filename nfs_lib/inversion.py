@@ -4,10 +4,9 @@
 the schedule is PTI's (learning-rate ramp, noise on w that fades). ``tune`` then fixes them (the pivot) and lets a copy of the
 generator learn what is left.
 
-Differences from the official code, all for want of its downloads or for the sake of the views that nobody has seen: LPIPS is
-replaced by colour and gradients at four sizes and, where given, by the activations of the world's discriminator; the camera's
-pose, which an estimator only guesses, may move a little; and while tuning, other people and other views are held where they
-were (PTI's locality regulariser, which the official script leaves switched off).
+Differences from the official code, for want of its downloads and for the sake of views that nobody has seen: LPIPS is
+replaced by colour and gradients at four sizes and, where given, by the activations of the world's discriminator; and the
+camera's pose, which an estimator only guesses, may move a little.
 """
 
 import copy
@@ -80,6 +79,12 @@ def learning_rate(t: float, peak: float = 0.01) -> float:
 
 
 @torch.no_grad()
+def features_of(image: Float[Tensor, "3 H W"], features: Features | None) -> list[Tensor] | None:
+    """The features of one picture, without a graph."""
+    return None if features is None else features(image[None])
+
+
+@torch.no_grad()
 def style_spread(generator: Generator, n: int = 600) -> tuple[Float[Tensor, "1 w"], float]:
     """Mean of w over n random z, and one standard deviation: √(Σ‖w − w̄‖² / n), as PTI has it."""
     rng = torch.Generator().manual_seed(123)
@@ -88,10 +93,16 @@ def style_spread(generator: Generator, n: int = 600) -> tuple[Float[Tensor, "1 w
     return mean, ((w - mean).square().sum() / n).sqrt().item()
 
 
-def picture_loss(pictures: list[Tensor], image: Float[Tensor, "B 3 H W"], features: Features | None) -> Tensor:
+def picture_loss(
+    pictures: list[Tensor],
+    image: Float[Tensor, "B 3 H W"],
+    features: Features | None = None,
+    wanted: list[Tensor] | None = None,
+) -> Tensor:
     """Distance of the generator's pictures, one per size, from the image.
 
-    L1 at every size, L1 between the gradients at full size, and the mean L1 between `features` of both.
+    L1 at every size, L1 between the gradients at full size, and the mean L1 between `features` of the largest picture and
+    `wanted`, those of the image.
     """
     loss = image.new_zeros(())
     for p in pictures:
@@ -99,9 +110,7 @@ def picture_loss(pictures: list[Tensor], image: Float[Tensor, "B 3 H W"], featur
     made = pictures[-1]
     for dim in (2, 3):
         loss = loss + (made.diff(dim=dim) - image.diff(dim=dim)).abs().mean()
-    if features is not None:
-        with torch.no_grad():
-            wanted = features(image)
+    if features is not None and wanted is not None:
         pairs = zip(features(made), wanted, strict=True)
         loss = loss + 0.3 * sum((a - b).abs().float().mean() for a, b in pairs) / len(wanted)
     return loss
@@ -138,7 +147,7 @@ def project(
     optimiser = torch.optim.Adam(
         [{"params": [w], "scale": 1.0}, {"params": [z_bg], "scale": 4.0}, {"params": [turned], "scale": 0.2}]
     )
-    frozen, losses = frozen_copy(generator), []
+    frozen, wanted, losses = frozen_copy(generator), features_of(image, features), []
     for step in progress(range(steps), "projection"):
         t = step / steps
         for group in optimiser.param_groups:
@@ -146,7 +155,7 @@ def project(
         noise = torch.randn(w.shape, generator=rng) * spread * 0.05 * max(0.0, 1 - t / 0.75) ** 2
         with mixed_precision():
             pictures = pictures_of(frozen, w + noise, z_bg, turned)
-            loss = picture_loss(pictures, image[None], features)
+            loss = picture_loss(pictures, image[None], features, wanted)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -166,13 +175,14 @@ def tune(
     steps: int,
     seed: int = 0,
     features: Features | None = None,
-    locality: float = 1.0,
+    locality: float = 0.0,
     on_step: OnStep | None = None,
 ) -> tuple[Generator, list[float]]:
     """Second half of PTI: a copy of the generator learns the image at the pivot (w, z_bg, pose).
 
     locality: weight of the regulariser that keeps the copy equal to the original at other views of the pivot and at other
-    people near it; 0 is the official setting. Stops early when the loss stands still.
+    people near it. 0, as the official script has it, gave better views from the side too. Stops early when the loss stands
+    still.
     Returns the tuned copy and the loss of every step.
     """
     tuned = copy.deepcopy(generator).eval().requires_grad_(True)
@@ -180,17 +190,17 @@ def tune(
     volume = [*tuned.foreground.parameters(), *tuned.background.parameters()]
     optimiser = torch.optim.Adam([{"params": upsampler, "lr": 1e-3}, {"params": volume, "lr": 3e-4}])
     others = neighbours(generator, w, z_bg, pose, seed) if locality else []
-    losses: list[float] = []
+    wanted, losses = features_of(image, features), list[float]()
     for step in progress(range(steps), "tuning"):
         for group in optimiser.param_groups:
             group["lr"] = group.setdefault("peak", group["lr"]) * min(1.0, (steps - step) / (0.3 * steps))
         with mixed_precision():
             pictures = pictures_of(tuned, w, z_bg, pose)
-            loss = picture_loss(pictures, image[None], features) + 4 * F.mse_loss(pictures[-1], image[None])
+            loss = picture_loss(pictures, image[None], features, wanted) + 4 * F.mse_loss(pictures[-1], image[None])
             losses.append(loss.item())
             if others:
-                latents, wanted = others[step % len(others)]
-                loss = loss + locality * picture_loss(pictures_of(tuned, *latents), wanted, None)
+                latents, true = others[step % len(others)]
+                loss = loss + locality * picture_loss(pictures_of(tuned, *latents), true)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -244,7 +254,7 @@ def invert(
     seed: int = 0,
     start: Float[Tensor, "1 w"] | None = None,
     features: Features | None = None,
-    locality: float = 1.0,
+    locality: float = 0.0,
     expression: Float[Tensor, "1 E"] | None = None,
     on_step: OnStep | None = None,
 ) -> Inversion:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nfs_lib import portraits
 from nfs_lib.camera import Camera
@@ -117,18 +116,8 @@ def inverted(world: World, seed: int) -> Inverted:
     truth = portraits.portrait(seed)
     image = as_picture(truth)
     face = fitting.fit(world.face_model, world.estimator, image[None])
-    found = invert(world.generator, image, face.pose, profile="full", start=world.first_latent(face),
-                   features=discriminator_features(world))
+    found = invert(world.generator, image, face.pose, profile="full")
     return Inverted(truth, face.replace(pose=found.pose), found)
-
-
-def discriminator_features(world: World) -> Callable[[Tensor], list[Tensor]] | None:
-    """The discriminator's activations, which stand in for LPIPS in inversion; None where it isn't there."""
-    try:
-        judge = world.discriminator.judge
-    except MissingWeights:
-        return None
-    return lambda picture: judge(picture)[1]
 
 
 def inversion(world: World, people: int = 3) -> Figures:

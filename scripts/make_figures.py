@@ -31,7 +31,7 @@ def prepare(portrait: Path, clip: Path):
     world = worlds.load("open")
     crop = cropping.crop_portrait(images.load_portrait(portrait), world.estimator, world.face_model)
     face = fitting.fit(world.face_model, world.estimator, crop.image[None])
-    inverted = inversion.invert(world.generator, crop.image, face.pose, start=world.first_latent(face))
+    inverted = inversion.invert(world.generator, crop.image, face.pose, start=world.first_latent(face), profile="fast")
     return world, inverted, face.replace(pose=inverted.pose), crop, audio.load_speech(clip)
 
 

@@ -143,9 +143,10 @@ def test_features_take_part_in_the_loss(generator):
     inversion.invert(generator, image, POSE, steps_project=2, steps_tune=2, features=features)
     assert set(seen) == {(1, 3, 32, 32)}
     wrong = image.clone().add(0.1)
-    without = inversion.picture_loss([wrong[None]], image[None], None)
-    assert inversion.picture_loss([wrong[None]], image[None], features) > without
-    assert inversion.picture_loss([image[None]], image[None], features) == 0
+    wanted = features(image[None])
+    without = inversion.picture_loss([wrong[None]], image[None])
+    assert inversion.picture_loss([wrong[None]], image[None], features, wanted) > without
+    assert inversion.picture_loss([image[None]], image[None], features, wanted) == 0
 
 
 def test_the_schedule_is_ptis():

@@ -199,7 +199,7 @@ def measure_estimator(model: Estimator, n: int = 150) -> dict[str, float]:
 
     jaw_r: correlation of estimated and true jawOpen; mouth_r_mean: mean correlation of the mouth actions that the chart
     drives (names with "mouth"); yaw_mae_deg: mean absolute error of the yaw in degrees; landmark_px: mean distance of the
-    68 projected landmarks from the true ones in pixels. Further `r_NAME` per driven action, left sides standing for both,
+    68 projected landmarks from the true ones in pixels. Further `r_NAME` per driven action, left standing for both sides,
     pitch_mae_deg, identity_r (mean over 16 modes) and light_r (mean over 27 numbers).
     """
     from nfs_lib.portraits import portrait
@@ -248,7 +248,9 @@ def _figures(model: Estimator, images: Callable[[slice], Tensor], truth: Coeffic
         "landmark_px": float(distance.norm(dim=-1).mean()),
         "identity_r": float(modes.mean()),
         "light_r": float(correlation(read.light, truth.light).mean()),
-    } | {f"r_{k.removesuffix('Left')}": v for k, v in actions.items() if not k.endswith("Right") or k == "mouthRight"}
+    } | {
+        f"r_{k if k == 'mouthLeft' else k.removesuffix('Left')}": v for k, v in actions.items() if not k.endswith("Right")
+    }
 
 
 def correlation(a: Float[Tensor, "N n"], b: Float[Tensor, "N n"]) -> Float[Tensor, " n"]:

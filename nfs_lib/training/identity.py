@@ -77,7 +77,7 @@ def contrastive_loss(embedding: Float[Tensor, "n D"], person: Int[Tensor, " n"])
 
 
 def train(
-    steps: int = 4000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
+    steps: int = 2000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
 ) -> dict[str, float]:
     """Train, measure on held-out people, export; returns the figures.
 
