@@ -56,6 +56,7 @@ class SyncScorer(nn.Module):
 
     def __init__(self, dimensions: int = 128) -> None:
         super().__init__()
+        self.dimensions = dimensions
         self.sound = nn.Sequential(
             Conv(1, 32, 2), Conv(32, 32, 1), Conv(32, 64, 2), Conv(64, 64, 1), Conv(64, 96, 2),
             nn.Flatten(), nn.Linear(96 * 10 * 2, 192), nn.LeakyReLU(0.1), nn.Linear(192, dimensions),

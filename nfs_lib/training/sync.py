@@ -1,7 +1,8 @@
 """Training the sync scorer on rendered mouths that say synthetic speech: `nfs train sync`.
 
 The speech is Audio2Exp's training set with its natural facial actions; people, poses and their own expressions are random.
-Sound and lips of the same moment attract each other, other moments of the clip and other clips repel (InfoNCE).
+Sound and lips of the same moment attract each other, other moments of the clip and other clips repel (InfoNCE). That alone
+stays at chance for long, so both vectors must also tell, through one linear map, which facial actions the speech asks for.
 """
 
 from pathlib import Path
@@ -40,10 +41,12 @@ HELD_OUT_SEED = 9_200_000
 
 
 class Talking(NamedTuple):
-    """Rendered clips: mouths (C, T, 48, 64, 3) uint8 and the mel windows (C, T, 80, 16) of the same frames."""
+    """Rendered clips: mouths (C, T, 48, 64, 3) uint8; of the same frames, the mel windows (C, T, 80, 16) and the speech's
+    facial actions (C, T, E)."""
 
     mouths: UInt8[Tensor, "C T 48 64 3"]
     mel: Float[Tensor, "C T 80 16"]
+    actions: Float[Tensor, "C T E"]
 
 
 def render_clip(
@@ -71,14 +74,15 @@ def render_talking(clips: speech_clips.Clips, count: int, length: int, first_see
     names, columns = speech_clips.expression_names(), clips.columns()
     starts = clips.starts()
     long = np.flatnonzero(clips.ends - starts >= length)
-    mouths, mel = [], []
+    mouths, mel, actions = [], [], []
     for i in progress(range(count), title):
         clip, rng = long[i % len(long)], numpy_rng(first_seed + i, 2)
         first = int(rng.integers(starts[clip], clips.ends[clip] - length + 1))
         frames = slice(first, first + length)
         mouths.append(render_clip(clips.actions[frames], first_seed + i, names))
+        actions.append(clips.actions[frames])
         mel.append(clips.mel[columns[frames]].transpose(0, 2, 1))
-    return Talking(torch.from_numpy(np.stack(mouths)), torch.from_numpy(np.stack(mel)))
+    return Talking(*(torch.from_numpy(np.stack(part)) for part in (mouths, mel, actions)))
 
 
 def load_talking(folder: Path, clips: speech_clips.Clips) -> Talking:
@@ -88,9 +92,11 @@ def load_talking(folder: Path, clips: speech_clips.Clips) -> Talking:
         folder.mkdir(parents=True, exist_ok=True)
         talking = render_talking(clips, CLIPS, LENGTH, 0, "rendering mouths")
         with replacing(path) as temporary:
-            np.savez(temporary, mouths=talking.mouths.numpy(), mel=talking.mel.numpy().astype(np.float16))
+            mouths, mel, actions = (part.numpy() for part in talking)
+            np.savez(temporary, mouths=mouths, mel=mel.astype(np.float16), actions=actions)
     with np.load(path) as file:
-        return Talking(torch.from_numpy(file["mouths"]), torch.from_numpy(file["mel"].astype(np.float32)))
+        parts = (file["mouths"], file["mel"].astype(np.float32), file["actions"])
+    return Talking(*map(torch.from_numpy, parts))
 
 
 def augment_mouths(mouths: Float[Tensor, "C T 3 48 64"], rng: torch.Generator) -> Float[Tensor, "C T 3 48 64"]:
@@ -129,8 +135,9 @@ def contrastive_loss(
     return (F.cross_entropy(similarity, right) + F.cross_entropy(similarity.T, right)) / 2
 
 
-def batch(talking: Talking, rng: torch.Generator, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """(mouths (C, M, 5, 3, 48, 64), mel (C, M, 80, 16), middle frames (C, M)) of random moments, augmented."""
+def batch(talking: Talking, rng: torch.Generator, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(mouths (C, M, 5, 3, 48, 64), mel (C, M, 80, 16), middle frames (C, M), actions (C, M, E)) of random moments,
+    augmented."""
     clip = torch.randperm(len(talking.mouths), generator=rng)[:BATCH_CLIPS]
     length = talking.mouths.shape[1] - FRAMES + 1
     first = torch.stack([torch.randperm(length, generator=rng)[:BATCH_MOMENTS] for _ in clip])
@@ -139,7 +146,9 @@ def batch(talking: Talking, rng: torch.Generator, device: str) -> tuple[Tensor, 
     mouths = augment_mouths(pictures.unflatten(0, (len(clip), -1)), rng)
     middle = first + FRAMES // 2
     mel = audio2exp.augment(talking.mel[clip[:, None], middle].to(device), rng)
-    return mouths.unflatten(1, (BATCH_MOMENTS, FRAMES)), mel, middle.float().to(device)
+    return mouths.unflatten(1, (BATCH_MOMENTS, FRAMES)), mel, middle.float().to(device), talking.actions[
+        clip[:, None], middle
+    ].to(device)
 
 
 def train(
@@ -155,21 +164,26 @@ def train(
     talking = load_talking(run_folder("sync", out), clips)
     seed_everything(seed)
     model = SyncScorer().to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    told = torch.nn.Linear(model.dimensions, talking.actions.shape[-1]).to(device)  # vector → standardised actions
+    mean, std = talking.actions.mean((0, 1)).to(device), talking.actions.std((0, 1)).clamp(min=0.02).to(device)
+    optimiser = torch.optim.AdamW([*model.parameters(), *told.parameters()], lr=1e-3, weight_decay=0.05)
     ema = Ema(model, half_life=150)
-    loop = Loop("sync", steps, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume)
+    loop = Loop("sync", steps, seed, {"model": model, "told": told, "optimiser": optimiser, "ema": ema}, out, resume)
     for step in loop:
         set_learning_rate(optimiser, warm_cosine(step, steps, peak=1e-3, final=0.02))
-        mouths, mel, middle = batch(talking, step_rng(seed, step), device)
+        mouths, mel, middle, actions = batch(talking, step_rng(seed, step), device)
         with mixed_precision(torch.device(device).type):
             seen, heard = model.see(mouths.flatten(0, 1)), model.hear(mel.flatten(0, 1))
-        loss = contrastive_loss(seen.unflatten(0, middle.shape), heard.unflatten(0, middle.shape), middle)
+        wanted = ((actions - mean) / std).flatten(0, 1)
+        telling = sum(F.mse_loss(told(8 * vector), wanted) for vector in (seen, heard))
+        matching = contrastive_loss(seen.unflatten(0, middle.shape), heard.unflatten(0, middle.shape), middle)
+        loss = matching + telling
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         ema.update(model)
-        loop.log(loss=loss)
+        loop.log(matching=matching, telling=telling)
     model.load_state_dict(ema.state)
     figures = measure_sync(model.cpu().eval())
     command = f"nfs train sync --steps {steps} --seed {seed}"
