@@ -175,3 +175,7 @@ def test_rendered_mouths_follow_the_speech():
 
 def test_shipped_identity_encoder_tells_people_apart():
     assert training_identity.measure_identity(worlds.load("open").identity, n=40)["auc"] > 0.97
+
+
+def test_shipped_sync_scorer_hears_what_it_sees():
+    assert training_sync.measure_sync(worlds.load("open").sync, n=5)["accuracy"] > 0.85
