@@ -88,7 +88,7 @@ def look_up(
 
 
 class Estimator(nn.Module):
-    """Image → Coefficients. 1.4 M parameters.
+    """Image → Coefficients. 1.5 M parameters.
 
     A first branch sees the whole picture at 128 pixels and gives the pose. With it, mouth and eyes are looked up in the
     picture where the surface of a mean face would be, which turns them to the front; two more branches see those patches.

@@ -106,8 +106,10 @@ def fit(
 
     image: [-1, 1], square, at least 64 pixels (BadInput otherwise). landmarks (B, 68, 2): where the landmarks are, in
     pixels of the image, iBUG order; without them the consensus' own stand in. photometric: weight of the colour term,
-    off by default. The loss is 100 × the weighted squared landmark distance (image side = 1), the colour term, and the
-    squared distance from the start in units of the estimator's error; expression moves along the estimator's axes only.
+    off by default: on 40 held-out portraits 0.1 brought the pose nearer (0.45° → 0.31°), but expression and light farther
+    off (0.030 → 0.033, 0.004 → 0.011). The loss is 100 × the weighted squared landmark distance (image side = 1), the
+    colour term, and the squared distance from the start in units of the estimator's error; expression moves along the
+    estimator's axes only.
     """
     size = image.shape[-1]
     start = consensus(model, estimator, image)

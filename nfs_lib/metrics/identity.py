@@ -17,7 +17,7 @@ RESOLUTION, SMALLEST = 128, 64
 class IdentityEncoder(nn.Module):
     """Portrait → unit vector; the same person's vectors have a large cosine, whatever pose, light and expression.
 
-    Open backend, not comparable with published figures. 0.7 M parameters.
+    Open backend, not comparable with published figures. 0.6 M parameters.
     """
 
     def __init__(self, dimensions: int = 128, widths: tuple[int, ...] = (32, 48, 64, 96, 128)) -> None:

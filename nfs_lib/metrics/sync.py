@@ -51,7 +51,7 @@ def lse(lips: Float[Tensor, "n d"], sound: Float[Tensor, "m d"], shift: int = SH
 class SyncScorer(nn.Module):
     """Mel window and five mouth pictures → two vectors of length 1, near each other when they belong together.
 
-    Open backend, not comparable with published figures. 0.8 M parameters.
+    Open backend, not comparable with published figures. 0.9 M parameters.
     """
 
     def __init__(self, dimensions: int = 128) -> None:

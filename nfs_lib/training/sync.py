@@ -152,7 +152,7 @@ def batch(talking: Talking, rng: torch.Generator, device: str) -> tuple[Tensor, 
 
 
 def train(
-    steps: int = 4000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
+    steps: int = 2050, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
 ) -> dict[str, float]:
     """Train, measure on held-out speech and people, export; returns the figures.
 
