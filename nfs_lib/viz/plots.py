@@ -33,7 +33,7 @@ def picture_grid(
     height, width = pixels(rows[0][0]).shape[:2]
     margin = 0.075 * max(map(len, names), default=0)
     figure, axes = panels(len(rows), len(rows[0]), size * len(rows[0]) + margin,
-                          size * height / width * len(rows) + 0.25 * bool(tops))  # fmt: skip
+                          size * height / width * len(rows) + 0.3 * bool(tops))  # fmt: skip
     for line, row in zip(axes, rows, strict=True):
         for cell, picture in zip(line, row, strict=True):
             show(cell, picture)
@@ -41,7 +41,7 @@ def picture_grid(
         cell.set_title(top)
     for cell, name in zip(axes[:, 0], names, strict=False):
         cell.text(-0.05, 0.5, name, transform=cell.transAxes, ha="right", va="center")
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01)
     return figure
 
 
@@ -92,8 +92,9 @@ def fitted_face(
     bars.barh([model.expression_names[i] for i in order], face.expression[0, order].tolist(), color=COLOURS[0], label="fitted")
     if truth is not None:
         bars.plot(truth[order], range(strongest), "o", color=COLOURS[1], markersize=5, label="true")
-    largest = max(float(face.expression.abs().max()), 0.0 if truth is None else float(truth.abs().max()))
-    bars.set(title="strongest facial actions β", xlabel="strength (0 = rest, 1 = full)", xlim=(None, max(0.3, 1.1 * largest)))
+    numbers = torch.cat([face.expression[0], *([] if truth is None else [truth])])
+    bars.set(title="strongest facial actions β", xlabel="strength (0 = rest, 1 = full)",
+             xlim=(min(-0.1, 1.1 * float(numbers.min())), max(1.0, 1.1 * float(numbers.max()))))  # fmt: skip
     bars.invert_yaxis()
     bars.legend(loc="lower right")
     return figure
@@ -119,6 +120,8 @@ def inverted(pictures: Mapping[str, Picture], losses: Mapping[str, Sequence[floa
         curve.plot(steps, values, color=colour, linewidth=1.2, label=f"{name}: {len(values)} steps")
         start += len(values)
     curve.set(xlabel="optimiser step", ylabel="loss", yscale="log", xlim=(0, start + 1))
+    curve.yaxis.set_major_formatter("{x:g}")
+    curve.yaxis.set_minor_formatter("{x:.2g}")
     curve.legend(loc="upper right", ncols=2)
     return figure
 
