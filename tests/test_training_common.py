@@ -15,7 +15,7 @@ from torch import nn
 
 from nfs_lib.errors import BadInput, CorruptWeights
 from nfs_lib.training import common
-from nfs_lib.training.common import Ema, Loop, numpy_rng, seed_everything, step_rng, warm_cosine
+from nfs_lib.training.common import Ema, Loop, MuonAdam, numpy_rng, seed_everything, step_rng, warm_cosine
 
 ROOT = Path(__file__).parent.parent
 
@@ -142,3 +142,46 @@ def test_ema_follows_a_constant_and_halves_a_step():
     fresh = Ema(net, half_life=50)
     fresh.load_state_dict(ema.state_dict())
     assert torch.equal(fresh.state["weight"], ema.state["weight"]) and fresh.updates == ema.updates
+
+
+def test_muon_adam_is_muon_on_matrices_and_adam_on_the_rest():
+    torch.manual_seed(0)
+    matrix, kernel = torch.randn(6, 9), torch.randn(5, 4, 3, 3)
+    bias = torch.randn(6)
+    ours = [nn.Parameter(t.clone()) for t in (matrix, kernel, bias)]
+    ours[1].data = ours[1].data.contiguous(memory_format=torch.channels_last)
+    theirs = [nn.Parameter(t.clone()) for t in (matrix, kernel.permute(0, 2, 3, 1).flatten(1), bias)]
+    optimiser = MuonAdam([ours])
+    optimiser.set_rates([0.02], [0.01])
+    muon = torch.optim.Muon(theirs[:2], lr=0.02, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.Adam(theirs[2:], lr=0.01, betas=(0.9, 0.99))
+    for _ in range(3):
+        gradients = [torch.randn_like(p) for p in (matrix, kernel, bias)]
+        for p, q, grad in zip(ours, theirs, gradients, strict=True):
+            p.grad = grad.clone()
+            q.grad = (grad.permute(0, 2, 3, 1) if grad.ndim == 4 else grad).reshape(q.shape)
+        for o in (optimiser, muon, adam):
+            o.step()
+            o.zero_grad()
+    assert all(p.grad is None for p in ours[:2])
+    torch.testing.assert_close(ours[0], theirs[0])
+    torch.testing.assert_close(ours[1].permute(0, 2, 3, 1).flatten(1), theirs[1])
+    torch.testing.assert_close(ours[2], theirs[2])
+    assert (ours[1] - kernel).abs().min() > 0
+
+
+def test_muon_adam_goes_on_where_it_stopped():
+    def steps(p, optimiser, numbers):
+        for n in numbers:
+            p.grad = torch.randn(p.shape, generator=step_rng(1, n))
+            optimiser.step()
+
+    straight, stopped = (nn.Parameter(torch.ones(5, 7)) for _ in range(2))
+    a, b, c = MuonAdam([[straight]]), MuonAdam([[stopped]]), MuonAdam([[stopped]])
+    for o in (a, b, c):
+        o.set_rates([0.1], [0.1])
+    steps(straight, a, range(4))
+    steps(stopped, b, range(2))
+    c.load_state_dict(b.state_dict())
+    steps(stopped, c, range(2, 4))
+    assert torch.equal(straight, stopped)

@@ -19,11 +19,11 @@ from nfs_lib.camera import HEAD_TO_NERF, Camera
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.stylenerf import OPEN, Discriminator, Generator
 from nfs_lib.stylenerf.generator import Rendered
-from nfs_lib.training.common import Ema, Loop, export, run_folder, seed_everything, step_rng
+from nfs_lib.training.common import Ema, Loop, MuonAdam, export, run_folder, seed_everything, step_rng
 from nfs_lib.training.pairs import HELD_OUT_SEED, Pairs, draw_patch, draw_rays, load_pairs
 
 PAIRS = 9000
-RAY_STEPS, PATCH_STEPS = 0.705, 0.28           # shares of all steps; the rest are whole pictures
+RAY_STEPS, PATCH_STEPS = 0.41, 0.578           # shares of all steps; the rest are whole pictures
 PATCH = 12
 R1_EVERY, R1_GAMMA = 8, 2.0
 
@@ -173,7 +173,7 @@ def psnr(g: Generator, pairs: Pairs, n: int = 24) -> float:
     return sum(values) / len(values)
 
 
-def train(steps: int = 28_400, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | None = None) -> None:
+def train(steps: int = 48_600, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | None = None) -> None:
     """`nfs train generator`: renders the pairs (once), trains G and D, exports the running mean of G, and D."""
     seed_everything(seed)
     folder = run_folder("generator", out)
@@ -183,7 +183,7 @@ def train(steps: int = 28_400, seed: int = 0, resume: bool = False, device: str 
     g, d = Generator(OPEN), Discriminator()
     upsampler = list(g.upsampler.parameters())
     field = [p for n, p in g.named_parameters() if not n.startswith("upsampler")]
-    optimiser = torch.optim.Adam([{"params": field}, {"params": upsampler}], betas=(0.9, 0.99))
+    optimiser = MuonAdam([field, upsampler])
     d_optimiser = torch.optim.Adam(d.parameters(), lr=1e-3, betas=(0.0, 0.99))
     ema = Ema(g, half_life=400)
     first, second = int(steps * RAY_STEPS), int(steps * (RAY_STEPS + PATCH_STEPS))
@@ -199,7 +199,7 @@ def train(steps: int = 28_400, seed: int = 0, resume: bool = False, device: str 
             loss, figures = patch_step(g, pairs, rng)
         else:
             loss, figures = picture_step(g, d, d_optimiser, pairs, rng, step)
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         ema.update(g)
@@ -218,11 +218,10 @@ def train(steps: int = 28_400, seed: int = 0, resume: bool = False, device: str 
     export("discriminator", d.state_dict(), {}, command, seed, steps, loop.seconds, config={"resolution": 256}, out=out)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, step: int, borders: list[int], stage: int) -> None:
+def set_rates(optimiser: MuonAdam, step: int, borders: list[int], stage: int) -> None:
     """Learning rates of (field, upsampler): each stage warms up, stays, and runs down in its last 40 %."""
     begin, end = borders[stage], borders[stage + 1]
     done = (step - begin) / max(1, end - begin)
     shape = min(1.0, (step - begin + 1) / 100) * min(1.0, 0.03 + 0.97 * (1 - done) / 0.4)
-    field, upsampler = [(2e-3, 0.0), (7e-4, 4e-3), (2e-4, 1e-3)][stage]
-    for group, rate in zip(optimiser.param_groups, (field, upsampler), strict=True):
-        group["lr"] = rate * shape
+    field, upsampler = [(3e-2, 0.0), (1e-2, 2e-2), (3e-3, 5e-3)][stage]
+    optimiser.set_rates(muon=[field * shape, upsampler * shape], adam=[field * shape / 5, upsampler * shape / 5])

@@ -82,8 +82,8 @@ def fitted_face(
         line = points[[*range(first, last + 1), *([first] if closed else [])]]
         landmarks.plot(*line.T, color=COLOURS[5], linewidth=1.1, marker="o", markersize=2.2, markerfacecolor="white",
                        markeredgewidth=0.4)  # fmt: skip
-    yaw, pitch, roll = face.pose[0].rad2deg().tolist()
-    show(mesh, image, f"its mesh; yaw {yaw:.0f}°, pitch {pitch:.0f}°, roll {roll:.0f}°")
+    yaw, pitch, roll = map(round, face.pose[0].rad2deg().tolist())
+    show(mesh, image, f"its mesh; yaw {yaw}°, pitch {pitch}°, roll {roll}°")
     vertices = model.vertices(face.identity, face.expression)
     camera = Camera.from_pose(face.pose)
     x, y, _ = project(vertices, camera, side)[0].numpy().T
@@ -119,9 +119,7 @@ def inverted(pictures: Mapping[str, Picture], losses: Mapping[str, Sequence[floa
         steps = range(start + 1, start + len(values) + 1)
         curve.plot(steps, values, color=colour, linewidth=1.2, label=f"{name}: {len(values)} steps")
         start += len(values)
-    curve.set(xlabel="optimiser step", ylabel="loss", yscale="log", xlim=(0, start + 1))
-    curve.yaxis.set_major_formatter("{x:g}")
-    curve.yaxis.set_minor_formatter("{x:.2g}")
+    curve.set(xlabel="optimiser step", ylabel="loss", xlim=(0, start + 1), ylim=(0, None))
     curve.legend(loc="upper right", ncols=2)
     return figure
 
