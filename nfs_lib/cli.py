@@ -81,7 +81,7 @@ def _measure(options: argparse.Namespace) -> None:
     from nfs_lib.video import check_output
 
     out = check_output(options.json, ".json") if options.json else None
-    figures = measure.report()
+    figures = measure.report(only=options.only)
     text = json.dumps(figures, indent=1)
     print(text)
     if out:
@@ -176,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("measure", help="the open world's figures on held-out seeds")
     measure.set_defaults(run=_measure)
     measure.add_argument("--json", type=Path, metavar="FILE", help="write them to a file too")
+    measure.add_argument("--only", metavar="SECTION", help="one section, e.g. generator")
 
     parity = commands.add_parser("parity", help="compare with recorded numbers of the official code")
     parity.set_defaults(run=_parity)
