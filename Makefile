@@ -1,4 +1,4 @@
-# make demo | setup | test | lab | lint      Needs Python 3.10 or later (tried: 3.11), gcc and make.
+# make demo | setup | test | notebooks | lab | app | lint      Needs Python 3.10 or later (tried: 3.11), gcc and make.
 #
 # The lock files pin every package for Linux on x86-64 with Python 3.11. For torch with CUDA, or elsewhere, put
 # pip's options for the torch build that you want into PIP_FLAGS, for example its own package index:
@@ -11,7 +11,7 @@ BIN := .venv/bin
 IMAGE ?= $(firstword $(sort $(wildcard data/samples/portraits/*.png)))
 AUDIO ?= $(firstword $(sort $(wildcard data/samples/speech/*.wav)))
 
-.PHONY: demo setup test lab lint
+.PHONY: demo setup test notebooks lab app lint
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -32,7 +32,13 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	NFS_PROFILE=fast $(BIN)/python -m pytest tests $(if $(wildcard notebooks/*.ipynb),--nbval-lax notebooks)
+	NFS_PROFILE=fast $(BIN)/python -m pytest tests $(if $(wildcard notebooks/*.ipynb),--nbval notebooks)
+
+notebooks: setup
+	$(BIN)/python scripts/run_notebooks.py
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+app: setup
+	$(BIN)/voila notebooks/05_alignment.ipynb

@@ -60,7 +60,7 @@ def match(points: Float[Tensor, "P 3"], vertices: Float[Tensor, "V 3"], rule: st
     axes = 3 if rule == "3d" else 2
     tree = cKDTree(vertices[:, :axes].numpy())
     distance, index = tree.query(points[:, :axes].detach().numpy(), k=k if rule == "k-nearest" else 1, workers=-1)
-    distance, index = (np.asarray(a).reshape(len(points), -1) for a in (distance, index))
+    distance, index = (np.asarray(a).reshape(len(points), k if rule == "k-nearest" else 1) for a in (distance, index))
     weight = torch.from_numpy(1 / (distance + 0.01)).float()
     return Match(torch.from_numpy(index), weight / weight.sum(1, keepdim=True), torch.from_numpy(distance[:, 0]).float())
 

@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -14,6 +14,20 @@ from nfs_lib.camera import Camera
 OUTER_LIPS = list(range(48, 60))                     # iBUG-68
 
 
+def lip_outline(landmarks: Float[Tensor, "68 3"], camera: Camera, resolution: int, grow: float = 0.04) -> Float[Tensor, "12 2"]:
+    """The outline of the lips as the camera sees it, widened from its centre by `grow` head units, in pixels x, y."""
+    lips = landmarks[OUTER_LIPS]
+    outward = torch.nn.functional.normalize(lips - lips.mean(0), dim=-1)
+    return cam.project((lips + grow * outward)[None], camera, resolution)[0, :, :2]
+
+
+def filled(outline: Float[Tensor, "n 2"], resolution: int) -> Float[Tensor, "R R"]:
+    """1 inside a closed outline, 0 outside."""
+    picture = Image.new("L", (resolution, resolution))
+    ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in outline], fill=1)
+    return torch.from_numpy(np.array(picture, np.float32))
+
+
 def mouth_mask(landmarks: Float[Tensor, "68 3"], camera: Camera, resolution: int = 32, grow: float = 0.04
                ) -> Float[Tensor, "r r"]:
     """Where the mouth is in the feature map, in [0, 1] (the M of Eq. 12): the outline of the lips as the camera sees it.
@@ -21,14 +35,8 @@ def mouth_mask(landmarks: Float[Tensor, "68 3"], camera: Camera, resolution: int
     landmarks: the face's 68 points at time t, head frame. grow: head units by which the outline is widened from its centre, so
     that the seam lies on skin. Cells that the outline cuts get the share that it covers.
     """
-    lips = landmarks[OUTER_LIPS]
-    outward = torch.nn.functional.normalize(lips - lips.mean(0), dim=-1)
-    fine = resolution * 8
-    outline = cam.project((lips + grow * outward)[None], camera, fine)[0, :, :2]
-    picture = Image.new("L", (fine, fine))
-    ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in outline], fill=255)
-    cells = np.asarray(picture, np.float32).reshape(resolution, 8, resolution, 8).mean((1, 3)) / 255
-    return torch.from_numpy(cells)
+    fine = filled(lip_outline(landmarks, camera, resolution * 8, grow), resolution * 8)
+    return fine.reshape(resolution, 8, resolution, 8).mean((1, 3))
 
 
 class MaskMean:
@@ -47,3 +55,40 @@ def blend(deformed: Float[Tensor, "B c r r"], inpainted: Float[Tensor, "B c r r"
           ) -> Float[Tensor, "B c r r"]:
     """``φ = (1 − M)·φ_deformed + M·φ_inpainted`` (Eq. 12)."""
     return deformed + mask * (inpainted - deformed)
+
+
+# how well a mask does; grey levels are those of 8-bit pictures
+
+
+def ring(masks: Float[Tensor, "T r r"]) -> Bool[Tensor, "r r"]:
+    """The cells around the mouth: in the mask in some frames of a clip, but not wholly in all of them."""
+    return (masks.amax(0) > 0) & (masks.amin(0) < 1)
+
+
+def flicker(means: Float[Tensor, "T r r"], difference: Float[Tensor, "T 3 r r"], where: Bool[Tensor, "r r"]) -> float:
+    """How much the picture changes from frame to frame because of the mask alone, in grey levels, mean over the cells `where`.
+
+    Frame t is blended twice (Eq. 12), with its own mask and with that of frame t − 1; as the moment is the same, motion plays
+    no part: ``|(M_t − M_{t−1})·(rgb_inpainted − rgb_deformed)_t|``. difference: the last bracket, RGB in [−1, 1].
+    """
+    return float((means.diff(dim=0)[:, None] * difference[1:]).abs().mean((0, 1))[where].mean() * 127.5)
+
+
+def smear(means: Float[Tensor, "T r r"], masks: Float[Tensor, "T r r"], difference: Float[Tensor, "T 3 r r"],
+          where: Bool[Tensor, "r r"]) -> float:
+    """What the averaged mask gets wrong in each frame, in grey levels: ``|(M̄_t − M_t)·(rgb_inpainted − rgb_deformed)_t|``."""
+    return float(((means - masks)[:, None] * difference).abs().mean((0, 1))[where].mean() * 127.5)
+
+
+def across(picture: Float[Tensor, "3 H W"], inside: Float[Tensor, "H W"]) -> Float[Tensor, "n"]:
+    """Steps in grey levels between the two pixels on both sides of a seam, wherever `inside` changes from 0 to 1."""
+    steps = [picture.diff(dim=d).abs().mean(0)[inside.diff(dim=d - 1) != 0] for d in (1, 2)]
+    return torch.cat(steps) * 127.5
+
+
+def seam(blended: Float[Tensor, "3 H W"], first: Float[Tensor, "3 H W"], second: Float[Tensor, "3 H W"],
+         inside: Float[Tensor, "H W"]) -> float:
+    """How much steeper a blended picture is across the seam than the steeper of the two that it was made from: grey levels from
+    one pixel to the next, mean over the seam, 0 where it is less steep."""
+    steepest = torch.maximum(across(first, inside), across(second, inside))
+    return float((across(blended, inside) - steepest).clamp(min=0).mean())

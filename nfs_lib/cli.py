@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _talk(options: argparse.Namespace) -> None:
+    if options.audio is None and options.drive is None:
+        raise BadInput("give speech (--audio), a video to copy (--drive), or both; see nfs talk --help")
+    if options.poses and (options.orbit or options.yaw is not None or options.pitch is not None):
+        raise BadInput("--poses says how the head turns: leave out --yaw, --pitch and --orbit; see nfs talk --help")
     from nfs_lib import pipeline, video
 
     video.check_output(options.out)  # before torch and the weights are loaded
@@ -53,6 +57,8 @@ def _talk(options: argparse.Namespace) -> None:
         "yaw": options.yaw and math.radians(options.yaw),
         "pitch": options.pitch and math.radians(options.pitch),
         "orbit": options.orbit,
+        "poses": options.poses,
+        "drive": options.drive,
         "lipaint": not options.no_lipaint,
         "momentum": options.momentum,
         "scale": options.scale,
@@ -146,9 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     talk = commands.add_parser("talk", help="make a video of a portrait that says a clip of speech")
     talk.set_defaults(run=_talk)
     talk.add_argument("--image", required=True, type=Path, help="a portrait: png, jpg or webp")
-    talk.add_argument(
-        "--audio", required=True, type=Path, help="speech: wav, mp3, flac or ogg, 0.2 s to 10 min"
-    )
+    talk.add_argument("--audio", type=Path, help="speech: wav, mp3, flac or ogg, 0.2 s to 10 min")
     talk.add_argument("--out", required=True, type=Path, help="the video to write, an .mp4")
     talk.add_argument("--world", default="open", choices=("open", "paper"), help="whose networks (open)")
     talk.add_argument(
@@ -156,6 +160,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     talk.add_argument("--pitch", type=_number(-40, 40), metavar="DEG", help="let the head look down")
     talk.add_argument("--orbit", action="store_true", help="turn the head to both sides during the clip")
+    talk.add_argument(
+        "--poses",
+        type=Path,
+        metavar="FILE",
+        help="how the head turns: .csv or .json with yaw, pitch, roll in degrees, 25 a second, or a video; "
+        "a short one is played back and forth",
+    )
+    talk.add_argument(
+        "--drive",
+        type=Path,
+        metavar="VIDEO",
+        help="copy the face of a video: its expressions, how it turns, and its sound unless --audio is given",
+    )
     talk.add_argument("--profile", default=profile, choices=("fast", "full"), help="time against quality")
     talk.add_argument("--seed", default=0, type=seed, help="of everything random (0)")
     without = talk.add_argument_group("parts of the paper, changed one by one")

@@ -27,28 +27,28 @@ from torch import Tensor
 from nfs_lib.camera import Camera
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.errors import BadInput, CorruptWeights
+from nfs_lib.face import Coefficients
 from nfs_lib.paths import replacing
 from nfs_lib.progress import progress
 from nfs_lib.stylenerf import Generator, GeneratorConfig
 
 STEPS = {"fast": (60, 60), "full": (150, 240)}  # of projection and of tuning, per profile
 Features = Callable[[Float[Tensor, "B 3 H W"]], list[Tensor]]
-OnStep = Callable[[str, int, int, float], None]  # stage, step, steps, loss
 
 
 @dataclass
 class Inversion:
     """A picture inside the generator.
 
-    generator: the tuned copy; w (1, w_dim); z_bg (1, z_bg_dim); pose (1, 3) radians; expression (1, E): what the face does
-    in the picture, if known. losses: "project" and "tune", one number a step; seconds: what it took.
+    generator: the tuned copy; w (1, w_dim); z_bg (1, z_bg_dim); pose (1, 3) radians; face: the fitted 3DMM (batch of 1) with
+    that pose, if it was given. losses: "project" and "tune", one number a step; seconds: what it took.
     """
 
     generator: Generator
     w: Float[Tensor, "1 w"]
     z_bg: Float[Tensor, "1 n"]
     pose: Float[Tensor, "1 3"]
-    expression: Float[Tensor, "1 E"] | None = None
+    face: Coefficients | None = None
     losses: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -57,6 +57,9 @@ class Inversion:
         """The person as seen at `pose` (the input's own by default), within [-1, 1]."""
         camera = Camera.from_pose(self.pose if pose is None else pose)
         return self.generator(self.generator.broadcast(self.w), self.z_bg, camera).clamp(-1, 1)
+
+
+OnStep = Callable[[str, int, int, float, Inversion], None]  # stage, step, steps, loss, and where it stands after the step
 
 
 def check_image(image: Tensor, resolution: int) -> None:
@@ -77,6 +80,11 @@ def check_image(image: Tensor, resolution: int) -> None:
 def learning_rate(t: float, peak: float = 0.01) -> float:
     """PTI's schedule at t in [0, 1]: linear up over the first 5 %, cosine down over the last 25 %."""
     return peak * (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / 0.25))) * min(1.0, t / 0.05)
+
+
+def style_noise(t: float) -> float:
+    """PTI's noise on w at t in [0, 1], as a share of the styles' spread: 5 % at first, none in the last quarter."""
+    return 0.05 * max(0.0, 1 - t / 0.75) ** 2
 
 
 @torch.no_grad()
@@ -153,7 +161,7 @@ def project(
         t = step / steps
         for group in optimiser.param_groups:
             group["lr"] = group["scale"] * learning_rate(max(t, 0.01), peak=0.02)
-        noise = torch.randn(w.shape, generator=rng) * spread * 0.05 * max(0.0, 1 - t / 0.75) ** 2
+        noise = torch.randn(w.shape, generator=rng) * spread * style_noise(t)
         with half_then_full(step, steps):
             pictures = pictures_of(frozen, w + noise, z_bg, turned)
             loss = picture_loss(pictures, image[None], features, wanted)
@@ -162,7 +170,8 @@ def project(
         optimiser.step()
         losses.append(loss.item())
         if on_step:
-            on_step("project", step + 1, steps, losses[-1])
+            now = Inversion(generator, w.detach(), z_bg.detach(), turned.detach())
+            on_step("project", step + 1, steps, losses[-1], now)
     return w.detach(), z_bg.detach(), turned.detach(), losses
 
 
@@ -206,7 +215,7 @@ def tune(
         loss.backward()
         optimiser.step()
         if on_step:
-            on_step("tune", step + 1, steps, losses[-1])
+            on_step("tune", step + 1, steps, losses[-1], Inversion(tuned, w, z_bg, pose))
         if stands_still(losses):
             break
     return tuned.requires_grad_(False), losses
@@ -264,14 +273,15 @@ def invert(
     start: Float[Tensor, "1 w"] | None = None,
     features: Features | None = None,
     locality: float = 0.0,
-    expression: Float[Tensor, "1 E"] | None = None,
+    face: Coefficients | None = None,
     on_step: OnStep | None = None,
 ) -> Inversion:
     """PTI: project, then tune. The caller's generator stays as it is.
 
     image: (3, R, R) in [-1, 1], R the generator's resolution, framed as the world's portraits are; pose: the estimator's,
     radians; profile "fast" or "full" sets the steps unless they are given; start, features, locality: see `project` and
-    `tune`; expression is only handed on. on_step(stage, step, steps, loss) is called after every step.
+    `tune`; face, the fitted 3DMM, is handed on with the pose that was found. on_step(stage, step, steps, loss, now) is called
+    after every step; now is the inversion as it stands, to look at (its tensors go on changing).
     Raises BadInput for another image, or an unknown profile.
     """
     began = time.monotonic()
@@ -286,21 +296,22 @@ def invert(
     tuned, tuning = tune(
         generator, image, w, z_bg, pose, steps=n_tune, seed=seed, features=features, locality=locality, on_step=on_step)
     losses = {"project": projecting, "tune": tuning}
-    return Inversion(tuned, w, z_bg, pose, expression, losses, time.monotonic() - began)
+    face = face and face.replace(pose=pose)
+    return Inversion(tuned, w, z_bg, pose, face, losses, time.monotonic() - began)
 
 
 def save(inversion: Inversion, path: Path) -> None:
-    """Write one safetensors file: the tuned generator (float16), its configuration, latents, pose, expression."""
+    """Write one safetensors file: the tuned generator (float16), its configuration, latents, pose, face."""
     from safetensors.torch import save_file
 
     tensors = {f"generator.{k}": v.half() for k, v in inversion.generator.state_dict().items()}
-    for name in ("w", "z_bg", "pose", "expression"):
-        if (value := getattr(inversion, name)) is not None:
-            tensors[name] = value
+    tensors |= {name: getattr(inversion, name) for name in ("w", "z_bg", "pose")}
+    if inversion.face:
+        tensors |= {f"face.{name}": value for name, value in vars(inversion.face).items()}
     about = {"config": dataclasses.asdict(inversion.generator.config), "losses": inversion.losses,
              "seconds": inversion.seconds}
     with replacing(Path(path)) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"inversion": json.dumps(about)})
+        save_file({k: v.clone().contiguous() for k, v in tensors.items()}, temporary, {"inversion": json.dumps(about)})
 
 
 def load(path: Path) -> Inversion:
@@ -314,10 +325,14 @@ def load(path: Path) -> Inversion:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["inversion"])
             tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+
+        def group(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
         generator = Generator(GeneratorConfig.from_dict(about["config"]))
-        prefix = "generator."
-        generator.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        generator.load_state_dict(group("generator."))
+        face = Coefficients(**group("face.")) if "face.pose" in tensors else None
         return Inversion(generator.eval().requires_grad_(False), tensors["w"], tensors["z_bg"], tensors["pose"],
-                         tensors.get("expression"), about["losses"], about["seconds"])
+                         face, about["losses"], about["seconds"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptWeights(f"{path} isn't an inversion that this version can read ({error}); invert again") from error

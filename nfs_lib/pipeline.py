@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from nfs_lib.alignment import Match, face_vertices, match
 from nfs_lib.blending import MaskMean, blend, mouth_mask
 from nfs_lib.camera import Camera, frontal, nerf_to_head, pixel_directions, sample_depths
 from nfs_lib.deformation import deform_nerf, displacement
+from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients
 from nfs_lib.progress import progress
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from nfs_lib.worlds import World
 
 SPLAY = math.radians(22)                              # how far --orbit turns the head to each side
+
+
+class Layers(NamedTuple):
+    """What Eq. 12 blends, each a feature map (1, c, r, r) and its RGB (1, 3, r, r): the deformed rays, and LipaintNet's latent
+    with the mask of this one frame, (r, r); None without LipaintNet."""
+
+    deformed: tuple[Tensor, Tensor]
+    inpainted: tuple[Tensor, Tensor] | None
+    mask: Tensor | None
 
 
 @dataclass
@@ -75,22 +85,30 @@ class TalkingHead:
         return self._matched[key]
 
     @torch.no_grad()
-    def frame(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "3 H W"]:
-        """One picture: the face with expression β_t, seen by this camera."""
+    def layers(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Layers:
+        """What a frame is blended from (Eq. 6–8, 12): the face with expression β_t, seen by this camera."""
         g, inv = self.inversion.generator, self.inversion
         ws = g.broadcast(inv.w)
         delta = displacement(self.v_init, self.vertices(beta), self.planar)                       # ΔV_t
         deformed = g.features(ws, inv.z_bg, camera, deform_nerf(self.match(camera), delta))       # Eq. 6, 7
-        features, rgb = deformed.maps()
-        if self.lipaint:
-            w_exp = self.world.lipaint(inv.w, beta)                                               # Eq. 8
-            n = g.config.n_nerf_ws
-            inpainted, inpainted_rgb = g.features(torch.cat([g.broadcast(w_exp)[:, :n], ws[:, n:]], 1), inv.z_bg, camera).maps()
-            points = self.model.landmark_points(self.face.replace(expression=beta))[0]
-            mask = self.masks(mouth_mask(points, camera, g.config.ray_resolution))                # Eq. 12, 13
-            features = blend(features, inpainted, mask)
-            rgb = blend(rgb, inpainted_rgb, mask) if self.blend_rgb else rgb
-        return g.upsample(features, rgb, ws)[0].clamp(-1, 1)                                      # Eq. 14
+        if not self.lipaint:
+            return Layers(deformed.maps(), None, None)
+        w_exp = self.world.lipaint(inv.w, beta)                                                   # Eq. 8
+        n = g.config.n_nerf_ws
+        inpainted = g.features(torch.cat([g.broadcast(w_exp)[:, :n], ws[:, n:]], 1), inv.z_bg, camera)
+        points = self.model.landmark_points(self.face.replace(expression=beta))[0]
+        return Layers(deformed.maps(), inpainted.maps(), mouth_mask(points, camera, g.config.ray_resolution))
+
+    @torch.no_grad()
+    def frame(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "3 H W"]:
+        """One picture: the face with expression β_t, seen by this camera."""
+        g, layers = self.inversion.generator, self.layers(beta, camera)
+        features, rgb = layers.deformed
+        if layers.inpainted is not None and layers.mask is not None:
+            mask = self.masks(layers.mask)                                                        # Eq. 13
+            features = blend(features, layers.inpainted[0], mask)                                 # Eq. 12
+            rgb = blend(rgb, layers.inpainted[1], mask) if self.blend_rgb else rgb
+        return g.upsample(features, rgb, g.broadcast(self.inversion.w))[0].clamp(-1, 1)           # Eq. 14
 
     def frames(self, betas: Float[Tensor, "T E"], poses: Float[Tensor, "T 3"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """All pictures of a clip, 8 bit, one by one."""
@@ -125,39 +143,70 @@ def stage(name: str) -> Iterator[None]:
     print(f"{name:<34s} {time.perf_counter() - begin:6.1f} s", file=sys.stderr, flush=True)
 
 
-def talk(image: str | Path, audio: str | Path, out: str | Path, *, world: str = "open", yaw: float | None = None,
-         pitch: float | None = None, orbit: bool = False, lipaint: bool = True, momentum: float = 0.5, scale: float = 1.5,
-         mask_frames: int = 7, rule: str = "paper", profile: str = "full", seed: int = 0) -> Path:
+def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world: str = "open", yaw: float | None = None,
+         pitch: float | None = None, orbit: bool = False, poses: str | Path | None = None, drive: str | Path | None = None,
+         lipaint: bool = True, momentum: float | None = None, scale: float = 1.5, mask_frames: int = 7, rule: str = "paper",
+         profile: str = "full", seed: int = 0) -> Path:
     """`nfs talk`: portrait and speech files → mp4 with sound, 25 frames per second.
 
-    yaw, pitch in radians. Raises BadInput, before anything slow is done, for files that can't be used; nothing half-written is
-    left behind.
+    yaw, pitch in radians. poses: a file or a video that says how the head turns (`driving.poses_from`); a short one is played
+    back and forth. drive: a video whose face is copied: its expressions in place of those of the speech
+    (`driving.expressions_from`), its length, its poses unless yaw, pitch, orbit or poses say otherwise, and its sound unless
+    audio is given. momentum: of Eq. 4, 0.5 by default; of the driver's expressions, 0.2 by default.
+    Raises BadInput, before anything slow is done, for files that can't be used; nothing half-written is left behind.
     """
     from nfs_lib import audio as sound
-    from nfs_lib import audio2exp, cropping, images, inversion, video, worlds
+    from nfs_lib import audio2exp, cropping, driving, images, inversion, video, worlds
     from nfs_lib.face import fitting
 
     path = video.check_output(out)
+    turned = orbit or yaw is not None or pitch is not None
+    if audio is None and drive is None:
+        raise BadInput("nothing says what the head does; give speech (--audio), a video to copy (--drive), or both")
+    if poses is not None and turned:
+        raise BadInput("the poses file says how the head turns; leave out either it or yaw, pitch and orbit")
     begin = time.perf_counter()
     with stage("reading speech and portrait"):
-        wave = sound.load_speech(audio)
+        wave = None if audio is None else sound.load_speech(audio)
         picture = images.load_portrait(image)
+    if poses is not None and Path(poses).suffix.lower() in (".csv", ".json"):
+        driving.read_poses(poses)
     parts = worlds.load(world)
     with stage("finding and framing the face"):
         crop = cropping.crop_portrait(picture, parts.estimator, parts.face_model, name=str(image))
     for note in crop.notes:
         print(note, file=sys.stderr)
+    seen = None
+    if drive is not None:
+        with stage("watching the driver"):
+            seen = driving.watch(drive, parts.estimator, parts.face_model)
+        wave = seen.sound if wave is None else wave
+    if seen is None:
+        assert wave is not None                       # one of the two was given
+        heard = sound.mel_windows(wave)
+    count = len(heard if seen is None else seen.poses)
+    turns = None
+    if poses is not None:
+        with stage("reading the poses"):
+            turns = driving.poses_from(poses, count, parts.estimator, parts.face_model)
+    elif seen is not None and not turned:
+        turns = driving.poses_from(seen, count)
     with stage("fitting the 3DMM"):
         face = fitting.fit(parts.face_model, parts.estimator, crop.image[None])
     with stage("inverting the portrait (PTI)"):
         inverted = inversion.invert(parts.generator, crop.image, face.pose, profile=profile, seed=seed,
                                     start=parts.first_latent(face))
-    with stage("speech to expressions"):
-        betas = audio2exp.speech_to_expression(parts.audio2exp, wave, face.expression[0], momentum=momentum, scale=scale)
+    own = face.expression[0]
+    if seen is not None:
+        betas = driving.expressions_from(seen, own, momentum=0.2 if momentum is None else momentum)
+    else:
+        with stage("speech to expressions"):
+            betas = audio2exp.speech_to_expression(parts.audio2exp, heard, own, 0.5 if momentum is None else momentum, scale)
     head = TalkingHead(parts, inverted, face.replace(pose=inverted.pose), lipaint=lipaint, mask_frames=mask_frames, rule=rule)
-    poses = head_turn(inverted.pose, len(betas), yaw, pitch, orbit)
-    with stage(f"{len(betas)} frames"):
-        frames = head.frames(betas, poses)
-        video.write_video(path, progress(frames, "frames", total=len(betas)), wave)
-    print(f"{path}: {len(betas) / 25:.1f} s of video in {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    if turns is None:
+        turns = head_turn(inverted.pose, count, yaw, pitch, orbit)
+    with stage(f"{count} frames"):
+        frames = head.frames(betas, turns)
+        video.write_video(path, progress(frames, "frames", total=count), wave)
+    print(f"{path}: {count / 25:.1f} s of video in {time.perf_counter() - begin:.1f} s", file=sys.stderr)
     return path

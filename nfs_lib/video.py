@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -165,43 +165,103 @@ def read_video(path: str | os.PathLike[str]) -> Video:
 
     Raises BadInput if the file is missing, is a folder, or holds no picture that can be decoded.
     """
+    with _open(path) as file:
+        fps = file.streams.video[0].average_rate or Fraction(FPS)
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(file.streams.video[0])]
+    if not frames:
+        raise BadInput(f"{path} holds no frame; give a video file such as an mp4")
+    return Video(np.stack(frames), float(fps), read_sound(path))
+
+
+def read_sound(path: str | os.PathLike[str]) -> Float32[np.ndarray, " N"] | None:
+    """The sound of a video as mono at 16 kHz, from the moment of its first frame; None if it has none.
+
+    Raises BadInput as `read_video` does.
+    """
+    import av
+
+    sound: list[np.ndarray] = []
+    start, rate, seconds, picture_start = 0.0, FILE_RATE, np.inf, 0.0
+    with _open(path) as file:
+        if not file.streams.audio:
+            return None
+        picture, voice = file.streams.video[0], file.streams.audio[0]
+        for frame in file.decode(picture):
+            picture_start = frame.time or 0.0
+            break
+        file.seek(0)
+        for frame in file.decode(voice):
+            assert isinstance(frame, av.AudioFrame)
+            start = start if sound else frame.time or 0.0
+            rate = frame.sample_rate
+            sound.append(_mono(frame))
+        if voice.duration and voice.time_base:  # the last AAC frame is longer than what it holds
+            seconds = float(voice.duration * voice.time_base)
+    if not sound:
+        return None
+    wave = np.concatenate(sound)
+    wave = _resampled(wave[: round(min(seconds * rate, len(wave)))], rate, SAMPLE_RATE)
+    lead = round((start - picture_start) * SAMPLE_RATE)
+    return np.pad(wave, (lead, 0)) if lead > 0 else wave[-lead:]
+
+
+def stream_frames(
+    path: str | os.PathLike[str], longest_side: int = 640, fps: int = FPS
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of a video one by one, upright, at `fps` whatever its own rate is: at each tick the frame then on show.
+
+    longest_side: larger frames are scaled down to it. Raises BadInput as `read_video` does.
+    """
+    held, shown, ticks, start, last = None, None, 0, None, 0.0
+    with _open(path) as file:
+        stream = file.streams.video[0]
+        for frame in file.decode(stream):
+            time = frame.time if frame.time is not None else last + 1 / fps
+            start = time if start is None else start
+            while held is not None and ticks / fps < time - start - 1e-3:
+                shown = _upright(held, longest_side) if shown is None else shown
+                yield shown
+                ticks += 1
+            held, shown, last = frame, None, time
+        if held is None or start is None:
+            raise BadInput(f"{path} holds no frame; give a video file such as an mp4")
+        end = last - start + 1 / float(stream.average_rate or fps)
+        while ticks / fps < end - 1e-3:
+            shown = _upright(held, longest_side) if shown is None else shown
+            yield shown
+            ticks += 1
+
+
+def length(path: str | os.PathLike[str], fps: int = FPS) -> int | None:
+    """About how many frames `stream_frames` will give, as far as the file says. Raises BadInput as `read_video` does."""
+    with _open(path) as file:
+        return round(file.duration / 1_000_000 * fps) if file.duration else None
+
+
+@contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """A video file whose picture can be decoded; BadInput for any other, and for what fails while it is read."""
     import av
 
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "doesn't exist"
         raise BadInput(f"{path} {what}; give a video file such as an mp4")
-    frames: list[np.ndarray] = []
-    sound: list[np.ndarray] = []
-    picture_start, sound_start, seconds, rate, fps = 0.0, 0.0, np.inf, FILE_RATE, Fraction(FPS)
     try:
-        with av.open(str(path)) as file:
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as file:
             if not file.streams.video:
                 raise BadInput(f"{path} holds no picture; give a video file such as an mp4")
-            picture = file.streams.video[0]
-            fps = picture.average_rate or fps
-            for frame in file.decode(picture, *file.streams.audio[:1]):
-                if isinstance(frame, av.VideoFrame):
-                    picture_start = picture_start if frames else frame.time or 0.0
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                elif isinstance(frame, av.AudioFrame):
-                    sound_start = sound_start if sound else frame.time or 0.0
-                    rate = frame.sample_rate
-                    sound.append(_mono(frame))
-            for stream in file.streams.audio[:1]:  # the last AAC frame is longer than what it holds
-                if stream.duration and stream.time_base:
-                    seconds = float(stream.duration * stream.time_base)
+            yield file
     except av.error.FFmpegError as error:
         raise BadInput(f"{path} can't be decoded ({error.strerror}); give a video such as an mp4") from error
-    if not frames:
-        raise BadInput(f"{path} holds no frame; give a video file such as an mp4")
-    audio = None
-    if sound:
-        wave = np.concatenate(sound)
-        audio = _resampled(wave[: round(min(seconds * rate, len(wave)))], rate, SAMPLE_RATE)
-        lead = round((sound_start - picture_start) * SAMPLE_RATE)
-        audio = np.pad(audio, (lead, 0)) if lead > 0 else audio[-lead:]
-    return Video(np.stack(frames), float(fps), audio)
+
+
+def _upright(frame: Any, longest_side: int) -> UInt8[np.ndarray, "H W 3"]:
+    """A decoded frame as RGB, scaled down, turned as the file says that it was filmed."""
+    scale = min(1.0, longest_side / max(frame.width, frame.height))
+    width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))
+    picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+    return np.ascontiguousarray(np.rot90(picture, round(getattr(frame, "rotation", 0) / 90) % 4))
 
 
 def _mono(frame: Any) -> Float32[np.ndarray, " N"]:

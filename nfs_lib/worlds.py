@@ -41,7 +41,7 @@ class World:
 
     @cached_property
     def discriminator(self) -> "Discriminator":
-        """The generator's opponent; LipaintNet's adversarial loss (Eq. 10) starts from it."""
+        """The generator's opponent; LipaintNet's adversarial loss (Eq. 9) starts from it."""
         from nfs_lib.stylenerf import Discriminator
 
         part = find_part(self.name, "discriminator", made_with="generator")
@@ -101,7 +101,7 @@ class World:
         """
         from nfs_lib.portraits.chart import latent_of
 
-        z = latent_of(face.identity[0].numpy(), face.expression[0].numpy())
+        z = latent_of(face.identity[0].detach().numpy(), face.expression[0].detach().numpy())
         with torch.no_grad():
             return self.generator.mapping(torch.from_numpy(z)[None])
 

@@ -3,6 +3,8 @@
 Needs eSpeak NG: pip install -e '.[train]'. Deterministic: run again, the same files come out.
 """
 
+import json
+
 import numpy as np
 import soundfile
 
@@ -20,6 +22,7 @@ README = """Spoken samples, 16 kHz mono, made by scripts/make_samples_speech.py
 
 Synthesised with eSpeak NG 1.52 (PyPI package espeakng-loader). No recording of anybody is in them, and a
 synthesiser's licence doesn't reach what it says: these files are free to use for anything (CC0).
+Beside each lies, as JSON, what is said when: each sound in IPA (empty: a pause), its begin and end in seconds.
 
 """
 
@@ -33,6 +36,9 @@ def main() -> None:
         wave = 0.7 * utterance.wave / np.abs(utterance.wave).max()
         with replacing(folder / f"{name}.wav") as temporary:
             soundfile.write(temporary, wave, SAMPLE_RATE, subtype="PCM_16")
+        with replacing(folder / f"{name}.json") as temporary:
+            sounds = [(p.ipa, round(p.start, 3), round(p.end, 3)) for p in utterance.phonemes]
+            temporary.write_text(json.dumps({"text": text, "voice": voice, "sounds": sounds}, ensure_ascii=False) + "\n")
         listed += f"{name}.wav  {len(wave) / SAMPLE_RATE:.1f} s, voice {voice}, {rate} words a minute\n"
         listed += f"    {text}\n"
     with replacing(folder / "README.txt") as temporary:

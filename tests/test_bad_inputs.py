@@ -125,6 +125,48 @@ def test_sounds(good, capsys, spoil):
     assert "voice.wav" in refused(good, capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("turn.csv", "yaw,pitch\n1,2\n", "yaw, pitch"),
+        ("turn.csv", "yaw,pitch,roll\n1,2,nan\n", "line 2: roll"),
+        ("turn.json", "{}", "turn.json"),
+        ("turn.csv", None, "doesn't exist"),
+        ("turn.mp4", "yaw,pitch,roll\n1,2,3\n", "can't be decoded"),
+        ("turn.mp4", None, "doesn't exist"),
+    ],
+)
+def test_poses(good, capsys, name, text, word):
+    if text is not None:
+        (good / name).write_text(text)
+    line = refused(good, capsys, poses=good / name)
+    assert word in line and name in line
+
+
+def no_sound_nor_picture(path):
+    path.write_text("I am not a video\n")
+
+
+def nobody(path):
+    from nfs_lib.video import write_video
+
+    write_video(path, np.full((30, 128, 128, 3), 90, np.uint8))
+
+
+def only_sound(path):
+    shutil.copy(path.parent / "voice.wav", path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [(no_sound_nor_picture, "can't be decoded"), (nobody, "no face"), (only_sound, "no picture"), (Path.mkdir, "folder")],
+)
+def test_drivers(good, capsys, spoil, word):
+    spoil(good / "driver.mp4")
+    line = refused(good, capsys, drive=good / "driver.mp4")
+    assert word in line and "driver.mp4" in line
+
+
 def test_a_folder_as_input(good, capsys):
     assert "folder" in refused(good, capsys, image=good)
 

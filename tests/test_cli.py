@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_talk_with_nothing_but_the_files(tmp_path, stand_in, monkeypatch):
 
 def test_talk_with_every_option(tmp_path, stand_in):
     calls = stand_in("pipeline", "talk")
-    more = "--yaw -30 --pitch 10 --orbit --profile fast --seed 7 --no-lipaint --momentum 0 --scale 1.5"
+    more = "--yaw -30 --pitch 10 --orbit --profile fast --seed 7 --no-lipaint --momentum 0 --scale 1.5 --drive her.mp4"
     assert main(talk_arguments(tmp_path, *more.split(), "--mask-frames", "5")) == 0
     options = calls[0][1]
     assert options.pop("yaw") == pytest.approx(-math.pi / 6)
@@ -67,7 +68,20 @@ def test_talk_with_every_option(tmp_path, stand_in):
         "momentum": 0.0,
         "scale": 1.5,
         "mask_frames": 5,
+        "drive": Path("her.mp4"),
     }
+
+
+def test_talk_without_speech(tmp_path, stand_in):
+    """A video to copy takes the place of speech; poses can come with either."""
+    calls = stand_in("pipeline", "talk")
+    out = str(tmp_path / "o.mp4")
+    assert main(["talk", "--image", "me.png", "--drive", "her.mp4", "--out", out]) == 0
+    assert main(["talk", "--image", "me.png", "--drive", "her.mp4", "--poses", "turn.csv", "--out", out]) == 0
+    assert main(talk_arguments(tmp_path, "--poses", "turn.mp4")) == 0
+    assert calls[0][0][1] is None and calls[0][1]["drive"] == Path("her.mp4") and "poses" not in calls[0][1]
+    assert calls[1][1]["poses"] == Path("turn.csv")
+    assert calls[2][1]["poses"] == Path("turn.mp4") and "drive" not in calls[2][1]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -154,9 +168,14 @@ def test_exit_codes(tmp_path, stand_in, capsys, error, code):
                 "--mask-frames 1.5",
                 "--profile slow",
                 "--world mars",
-                "--drive x.mp4",
+                "--poses p.csv --orbit",
+                "--poses p.csv --yaw 0",
+                "--poses p.csv --pitch 5",
+                "--drive",
             )
         ),
+        "talk --image a.png --out c.mp4",
+        "talk --image a.png --poses p.csv --out c.mp4",
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_two(line, stand_in, capsys):

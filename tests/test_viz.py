@@ -1,5 +1,6 @@
 """Figures show the numbers that they were given, say their units, and leave matplotlib as it was."""
 
+import base64
 import dataclasses
 import io
 import math
@@ -66,7 +67,9 @@ def words(figure):
 def test_a_plot_shows_itself_as_png_and_leaves_matplotlib_alone(picture):
     before = dict(matplotlib.rcParams)
     plot = viz.picture_grid([[picture, picture]], ["one", "two"], size=2)
-    image = Image.open(io.BytesIO(plot._repr_png_()))
+    bundle = plot._repr_mimebundle_()
+    kind = next(name for name in bundle if name.startswith("image/"))
+    image = Image.open(io.BytesIO(base64.b64decode(bundle[kind])))
     assert np.allclose(image.size, plot.get_size_inches() * 96, atol=1)
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []

@@ -1,6 +1,6 @@
 """The estimator: one image → identity, expression, pose and light (paper section 4.1).
 
-The open world's stand-in for Deep3DFaceReconstruction's ReconNet. LipaintNet is trained through it (Eq. 9), so it is
+The open world's stand-in for Deep3DFaceReconstruction's ReconNet. LipaintNet is trained through it (Eq. 10, 11), so it is
 differentiable with respect to the image. Use it in evaluation mode, in which its batch norms are fixed: then a picture's
 reading doesn't depend on what else is in the batch.
 """

@@ -163,6 +163,7 @@ class Loop:
 
     Ctrl-C (or a polite kill) lets the running step end, saves, and raises KeyboardInterrupt. A kill that
     can't be caught costs at most `save_every` seconds of work: `last.pt` is replaced whole or not at all.
+    until: end after so many of the steps, with a checkpoint, as if it had been stopped there.
     """
 
     def __init__(
@@ -175,9 +176,11 @@ class Loop:
         resume: bool = False,
         save_every: float = 180.0,
         log_every: int = 50,
+        until: int | None = None,
     ) -> None:
         self.part, self.steps, self.seed, self.state = part, steps, seed, dict(state)
         self.save_every, self.log_every = save_every, log_every
+        self.last = steps if until is None else min(until, steps)
         self.folder = run_folder(part, out)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.step, self.seconds = 0, 0.0
@@ -191,14 +194,14 @@ class Loop:
         self._saved = self._tick = time.monotonic()
         restore = self._catch_signals()
         try:
-            for step in progress(range(self.step, self.steps), self.part, total=self.steps, done=self.step):
+            for step in progress(range(self.step, self.last), self.part, total=self.steps, done=self.step):
                 yield step
                 self.step = step + 1
                 now = time.monotonic()
                 self.seconds, self._tick = self.seconds + now - self._tick, now
                 if self.step % self.log_every == 0 or self.step == self.steps:
                     self._write_log()
-                if self._interrupted or self.step == self.steps or now - self._saved > self.save_every:
+                if self._interrupted or self.step == self.last or now - self._saved > self.save_every:
                     self.save()
                 if self._interrupted:
                     message = f"{self.part}: stopped at step {self.step}; continue with --resume"

