@@ -86,10 +86,10 @@ def page(browser):
     page.close()
 
 
-def run_all(page, address: str) -> None:
-    """Open a notebook and run all of its cells."""
-    page.goto(address)
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
+def run_all(page, lab: str, name: str) -> None:
+    """Open a notebook, and nothing that an earlier page left open, and run all of its cells."""
+    page.goto(f"{lab}/{name}?reset")
+    page.wait_for_function("name => window.jupyterapp?.shell?.currentWidget?.context?.path === name", arg=name)
     page.evaluate("""async () => {
         const { shell, commands } = window.jupyterapp, context = shell.currentWidget.context;
         await context.ready;
@@ -133,7 +133,7 @@ def place(page, x: float, y: float) -> tuple[float, float]:
 def test_debugger_in_jupyterlab(lab, page):
     """Notebook 05: run all; a slider moves the report; a lasso and a click pick vertices in the picture and in 3D."""
     SHOTS.mkdir(parents=True, exist_ok=True)
-    run_all(page, f"{lab}/05_alignment.ipynb")
+    run_all(page, lab, "05_alignment.ipynb")
     page.wait_for_selector(".nfs-debugger .nfs-figure .plot-container", timeout=4 * MINUTES)
     debugger = page.locator(".nfs-debugger").first
     debugger.scroll_into_view_if_needed()
@@ -174,7 +174,7 @@ def test_debugger_in_jupyterlab(lab, page):
 def test_video_plays_in_jupyterlab(lab, page):
     """Notebook 00: run all, play the video at its end."""
     SHOTS.mkdir(parents=True, exist_ok=True)
-    run_all(page, f"{lab}/00_quickstart.ipynb")
+    run_all(page, lab, "00_quickstart.ipynb")
     page.wait_for_function("document.querySelector('.jp-OutputArea video')", timeout=5 * MINUTES)
     video = page.locator(".jp-OutputArea video").first
     video.scroll_into_view_if_needed()
