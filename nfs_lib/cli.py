@@ -128,6 +128,12 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
+def _paper(options: argparse.Namespace) -> None:
+    from nfs_lib.studies import paper
+
+    print(*paper.load_all(options.folder).values(), sep="\n")
+
+
 def _number(low: float, high: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
     def read(text: str) -> float:
         try:
@@ -203,6 +209,10 @@ def _parser() -> argparse.ArgumentParser:
     weights = commands.add_parser("weights", help="what weights are there, and whether they are intact")
     weights.set_defaults(run=_weights)
     weights.add_argument("action", choices=("list", "verify"))
+
+    paper = commands.add_parser("paper", help="check the csv files of the paper's tables and list what they lack")
+    paper.set_defaults(run=_paper)
+    paper.add_argument("--folder", type=Path, metavar="DIR", help="where table1.csv to table5.csv lie (data/paper)")
 
     commands.add_parser("doctor", help="what this machine has and lacks").set_defaults(run=_doctor)
     return parser
