@@ -27,6 +27,10 @@ class IdentityEncoder(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
         """image: [-1, 1], square, at least 64 pixels, the face centred as in portraits. Raises BadInput otherwise."""
+        return self.embedding(self.features(image))
+
+    def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
+        """What the trunk sees, (B, 1024). Raises BadInput as `forward` does."""
         height, width = image.shape[-2:]
         if height != width or height < SMALLEST:
             raise BadInput(
@@ -35,7 +39,11 @@ class IdentityEncoder(nn.Module):
             )
         if height != RESOLUTION:
             image = F.interpolate(image, (RESOLUTION, RESOLUTION), mode="bilinear", antialias=True)
-        return F.normalize(self.head(self.trunk(image.contiguous(memory_format=torch.channels_last))).float(), dim=1)
+        return self.trunk(image.contiguous(memory_format=torch.channels_last))
+
+    def embedding(self, features: Float[Tensor, "B C"]) -> Float[Tensor, "B D"]:
+        """The unit vector of what `features` gave."""
+        return F.normalize(self.head(features).float(), dim=1)
 
 
 def csim(
