@@ -51,7 +51,7 @@ class TalkingHead:
     face: Coefficients
     lipaint: bool = True                              # 4.4: inner mouth from another latent
     mask_frames: int = 7                              # n of Eq. 13
-    rule: str = "paper"                               # Eq. 6, see alignment.RULES; "official" ties matches to ray numbers
+    rule: str = "paper"                               # Eq. 6, see true_motion.RULES; "official" ties matches to ray numbers
     stride: int = 1                                   # every vertex (4: as the official code)
     planar: bool = False                              # True: without motion in depth, as the official code
     blend_rgb: bool = True                            # also blend the 32 × 32 RGB that the upsampler starts from
@@ -74,8 +74,11 @@ class TalkingHead:
         depth = sample_depths(c.near, c.far, c.n_samples)
         return nerf_to_head(camera.eye[:, None, None] + depth[:, None] * direction[:, :, None])[0].flatten(0, 1)
 
-    def match(self, camera: Camera) -> Match:
-        """Eq. 6 for all samples of this camera; remembered for the last camera."""
+    def match(self, camera: Camera, v_t: Float[Tensor, "V 3"]) -> Match:
+        """Eq. 6 for all samples of this camera; remembered for the last camera, but for the rule "now", which looks among the
+        vertices of time t."""
+        if self.rule == "now":
+            return match(self.samples(camera), v_t)
         seen_from = frontal() if self.rule == "official" else camera
         key = tuple(seen_from.rotation.flatten().tolist())
         if key not in self._matched:
@@ -85,30 +88,38 @@ class TalkingHead:
         return self._matched[key]
 
     @torch.no_grad()
-    def layers(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Layers:
-        """What a frame is blended from (Eq. 6–8, 12): the face with expression β_t, seen by this camera."""
-        g, inv = self.inversion.generator, self.inversion
-        ws = g.broadcast(inv.w)
-        delta = displacement(self.v_init, self.vertices(beta), self.planar)                       # ΔV_t
-        deformed = g.features(ws, inv.z_bg, camera, deform_nerf(self.match(camera), delta))       # Eq. 6, 7
-        if not self.lipaint:
-            return Layers(deformed.maps(), None, None)
-        w_exp = self.world.lipaint(inv.w, beta)                                                   # Eq. 8
-        n = g.config.n_nerf_ws
-        inpainted = g.features(torch.cat([g.broadcast(w_exp)[:, :n], ws[:, n:]], 1), inv.z_bg, camera)
-        points = self.model.landmark_points(self.face.replace(expression=beta))[0]
-        return Layers(deformed.maps(), inpainted.maps(), mouth_mask(points, camera, g.config.ray_resolution))
+    def deformed(self, beta: Float[Tensor, "1 E"], camera: Camera) -> tuple[Tensor, Tensor]:
+        """The portrait with its rays deformed to expression β_t, seen by this camera (Eq. 6, 7)."""
+        g, inv, v_t = self.inversion.generator, self.inversion, self.vertices(beta)
+        delta = displacement(self.v_init, v_t, self.planar)                                       # ΔV_t
+        return g.features(g.broadcast(inv.w), inv.z_bg, camera, deform_nerf(self.match(camera, v_t), delta)).maps()
 
     @torch.no_grad()
-    def frame(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "3 H W"]:
-        """One picture: the face with expression β_t, seen by this camera."""
-        g, layers = self.inversion.generator, self.layers(beta, camera)
-        features, rgb = layers.deformed
+    def inpainted(self, beta: Float[Tensor, "1 E"], camera: Camera) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """The face of LipaintNet's latent, whose mouth fits β_t (Eq. 8), and where that mouth is (the M of Eq. 12)."""
+        g, inv = self.inversion.generator, self.inversion
+        ws, w_exp, n = g.broadcast(inv.w), self.world.lipaint(inv.w, beta), g.config.n_nerf_ws
+        face = g.features(torch.cat([g.broadcast(w_exp)[:, :n], ws[:, n:]], 1), inv.z_bg, camera)
+        points = self.model.landmark_points(self.face.replace(expression=beta))[0]
+        return face.maps(), mouth_mask(points, camera, g.config.ray_resolution)
+
+    def layers(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Layers:
+        """What a frame is blended from: the face with expression β_t, seen by this camera."""
+        return Layers(self.deformed(beta, camera), *(self.inpainted(beta, camera) if self.lipaint else (None, None)))
+
+    @torch.no_grad()
+    def compose(self, layers: Layers) -> Float[Tensor, "3 H W"]:
+        """The picture of one frame's layers (Eq. 12–14), the mask averaged with those of the frames before."""
+        g, (features, rgb) = self.inversion.generator, layers.deformed
         if layers.inpainted is not None and layers.mask is not None:
             mask = self.masks(layers.mask)                                                        # Eq. 13
             features = blend(features, layers.inpainted[0], mask)                                 # Eq. 12
             rgb = blend(rgb, layers.inpainted[1], mask) if self.blend_rgb else rgb
         return g.upsample(features, rgb, g.broadcast(self.inversion.w))[0].clamp(-1, 1)           # Eq. 14
+
+    def frame(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "3 H W"]:
+        """One picture: the face with expression β_t, seen by this camera."""
+        return self.compose(self.layers(beta, camera))
 
     def frames(self, betas: Float[Tensor, "T E"], poses: Float[Tensor, "T 3"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """All pictures of a clip, 8 bit, one by one."""
