@@ -62,7 +62,8 @@ def read_manifest(folder: Path) -> dict[str, Part]:
 
 
 def find_part(world: str, name: str, made_with: str | None = None) -> Part:
-    """The manifest entry of a part. Raises MissingWeights, naming the command that makes it.
+    """The manifest entry of a part. Raises MissingWeights, naming the command that makes it; there is none in the
+    paper world.
 
     made_with: the part in whose training this one is made, if it has none of its own.
     """
@@ -70,6 +71,9 @@ def find_part(world: str, name: str, made_with: str | None = None) -> Part:
     part = read_manifest(folder).get(name)
     if part is None or not part.path.is_file():
         file = part.path if part else folder / f"{name}.safetensors"
+        if world == "paper":
+            raise MissingWeights(f"{file} isn't there. The paper world's weights are yours to bring, and this version can't "
+                                 "import them yet; use the open world")
         raise MissingWeights(
             f"{file} isn't there. It comes with a checkout of the repository: point NFS_DATA at its data/ "
             f"folder, or make it with `nfs train {made_with or name}`"

@@ -7,6 +7,7 @@ exactly the official names and shapes.
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,24 +112,117 @@ def _lipaint(golden: GoldenSet) -> Compared:
         yield "out", model(golden.golden["w"], golden.golden["exp"])
 
 
+def _syncnet(golden: GoldenSet) -> Compared:
+    from nfs_lib.metrics.sync import distances, lse
+    from nfs_lib.metrics.syncnet import SyncNet
+
+    given, model = golden.golden, SyncNet()
+    fill_by_rule(model, golden.seed)
+    pictures = given["frames_u8_14x14"].float().repeat_interleave(16, -1).repeat_interleave(16, -2)
+    with torch.no_grad():
+        yield "lip_embedding", model.see(pictures)[:, 0]
+        yield "audio_embedding", model.hear(given["mfcc_windows"])
+    lips, sound = given["lip_features_f16"].float(), given["audio_features_f16"].float()
+    each, score = distances(lips, sound), lse(lips, sound)
+    yield "distance_rows_first3_last2", torch.cat([each[:3], each[-2:]])
+    yield "mean_distance", each.mean(0)
+    for name, value in zip(("lse_d", "lse_c", "offset"), score, strict=True):
+        yield name, torch.tensor([value])
+
+
+def _fid(golden: GoldenSet) -> Compared:
+    from nfs_lib.metrics.fid import fid
+    from nfs_lib.metrics.inception import Inception
+
+    given, model = golden.golden, Inception()
+    fill_by_rule(model, golden.seed)
+    with torch.no_grad():
+        pictures = nn.functional.interpolate(given["image_u8_9x9"] / 127.5 - 1, (128, 128), mode="nearest")
+        yield "features", model(pictures)
+    yield "fid", torch.tensor([fid(given["real"], given["fake"])]).double()
+    yield "fid_first10_of_real", torch.tensor([fid(given["real"][:10], given["fake"])]).double()
+
+
+def _csim(golden: GoldenSet) -> Compared:
+    from nfs_lib.metrics.arcface import ArcFace
+
+    given, model = golden.golden, ArcFace(50)
+    fill_by_rule(model, golden.seed)
+    with torch.no_grad():
+        vectors = model(nn.functional.interpolate(given["image_u8_8x8"] / 127.5 - 1, (112, 112), mode="nearest"))
+    yield "embedding", vectors
+    yield "cosine", nn.functional.cosine_similarity(vectors[:1], vectors[1:])
+
+
+def _cpbd(golden: GoldenSet) -> Compared:
+    from PIL import Image
+    from skimage.data import camera
+    from skimage.feature import canny
+
+    from nfs_lib.metrics.cpbd import all_widths, cpbd, sobel_edges
+
+    for name in ("sharp", "blur1", "blur2", "skimage"):
+        picture = camera() if name == "skimage" else np.array(Image.open(golden.folder / f"{name}.png"))
+        grey = picture.astype(np.float64)
+        widths = all_widths(grey)
+        yield name, np.array([cpbd(picture)])
+        counts = (canny(grey), sobel_edges(grey), widths > 0, widths)
+        yield f"{name}_stats", np.array([count.sum() for count in counts])
+        yield f"{name}_width_histogram", np.bincount(widths[widths > 0], minlength=60)[:60]
+
+
+def _align(golden: GoldenSet) -> Compared:
+    from PIL import Image
+
+    from nfs_lib.face.align import STANDARD, align, five_points
+    from nfs_lib.metrics.arcface import alignment
+
+    given, crops = {k: v.numpy() for k, v in golden.golden.items()}, []
+    for (wide, high), landmarks in zip(given["size_wh"], given["landmarks68_y_up"], strict=True):
+        y, x = np.mgrid[:high, :wide]
+        picture = np.stack([127 + 120 * np.sin(x / 17), 127 + 120 * np.cos(y / 23), (x + y) % 256], -1).astype(np.uint8)
+        crops.append(align(Image.fromarray(picture), landmarks))
+    fives = [five_points(crop.landmarks) * (1, -1) + (0, 223) for crop in crops]  # y down
+    yield "standard5", STANDARD.astype(np.float32)
+    yield "five", five_points(given["landmarks68_y_up"])
+    yield "transform", np.array([crop.transform for crop in crops])
+    yield "resize_w_h_left_up", np.array([crop.box for crop in crops])
+    yield "landmarks_new", np.stack([crop.landmarks for crop in crops])
+    yield "arcface_matrix", np.stack([alignment(five) for five in fives])
+    golden.golden["crop0"] = torch.from_numpy(np.array(Image.open(golden.folder / "crop0.png")))
+    yield "crop0", np.array(crops[0].image)
+
+
 CHECKS: dict[str, Callable[[GoldenSet], Compared]] = {
     "audio": _audio,
     "audio2exp": _audio2exp,
     "lipaint": _lipaint,
+    "syncnet": _syncnet,
+    "fid": _fid,
+    "csim": _csim,
+    "cpbd": _cpbd,
+    "align": _align,
 }
 
 
 def _compare(golden: GoldenSet, check: Callable[[GoldenSet], Compared]) -> tuple[float, float]:
-    """(error, tolerance) of the tensor nearest to its limit; NaN or a wrong shape is an infinite error."""
+    """(error, tolerance) of the tensor nearest to its limit; NaN or a wrong shape is an infinite error.
+
+    A limit in words ("mean absolute difference below 1.5 of 255") holds for the mean absolute difference. Without a limit of
+    its own or a default one, a tensor falls under "value" (of the set cpbd).
+    """
     absolute = "absolute" in golden.entry.get("note", "") and "relative" not in golden.entry.get("note", "")
     limits = golden.entry["tolerance"]
     worst, worst_excess = (math.inf, 0.0), -1.0
     for name, value in check(golden):
         ours, theirs = torch.as_tensor(value).double(), golden.golden[name].double()
-        tolerance = float(limits.get(name, limits.get("default", 0.0)))
+        limit = limits.get(name, limits.get("default", limits.get("value", 0.0)))
+        in_words = isinstance(limit, str)
+        tolerance = float(re.findall(r"\d+\.\d+", limit)[0]) if in_words else float(limit)
         if ours.shape != theirs.shape or not ours.isfinite().all():
             return math.inf, tolerance
-        error = float((ours - theirs).abs().max() / (1.0 if absolute else theirs.abs().max()))
+        difference = (ours - theirs).abs()
+        error = float(difference.mean() if in_words else difference.max() / (1.0 if absolute else theirs.abs().max()))
         excess = error / tolerance if tolerance else (0.0 if error == 0.0 else math.inf)
         if excess > worst_excess:
             worst, worst_excess = (error, tolerance), excess

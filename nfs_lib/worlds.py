@@ -16,9 +16,13 @@ from nfs_lib.errors import BadInput, MissingWeights
 
 if TYPE_CHECKING:
     from nfs_lib.audio2exp import Audio2Exp
+    from nfs_lib.baselines.wav2lip import Wav2Lip
     from nfs_lib.face import Coefficients, Estimator, MorphableModel
     from nfs_lib.lipaint import LipaintNet
     from nfs_lib.metrics import IdentityEncoder, SyncScorer
+    from nfs_lib.metrics.arcface import ArcFace
+    from nfs_lib.metrics.inception import Inception
+    from nfs_lib.metrics.syncnet import SyncNet
     from nfs_lib.stylenerf import Discriminator, Generator
 
 
@@ -93,6 +97,38 @@ class World:
 
         part = find_part(self.name, "sync")
         return fill(SyncScorer(**_tuples(part.config)), part)
+
+    @cached_property
+    def arcface(self) -> "ArcFace":
+        """The paper world's network for CSIM."""
+        from nfs_lib.metrics.arcface import ArcFace
+
+        part = find_part(self.name, "arcface")
+        return fill(ArcFace(**part.config), part)
+
+    @cached_property
+    def syncnet(self) -> "SyncNet":
+        """The paper world's network for LSE."""
+        from nfs_lib.metrics.syncnet import SyncNet
+
+        part = find_part(self.name, "syncnet")
+        return fill(SyncNet(), part)
+
+    @cached_property
+    def inception(self) -> "Inception":
+        """The paper world's network for FID."""
+        from nfs_lib.metrics.inception import Inception
+
+        part = find_part(self.name, "inception")
+        return fill(Inception(), part)
+
+    @cached_property
+    def wav2lip(self) -> "Wav2Lip":
+        """A baseline: speech redraws the mouth of a picture."""
+        from nfs_lib.baselines.wav2lip import Wav2Lip
+
+        part = find_part(self.name, "wav2lip")
+        return fill(Wav2Lip(**_tuples(part.config)), part)
 
     def first_latent(self, face: "Coefficients") -> Tensor:
         """Where inversion starts, w (1, w_dim): the person of the open world with this identity and expression.

@@ -68,6 +68,16 @@ def trunk(widths: tuple[int, ...], summary: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], summary, 1), nn.Flatten())
 
 
+def residual_means(branch: nn.Sequential, x: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Float[Tensor, "B C"]]:
+    """What a trunk gives, and every channel's mean of what its residual layers gave on the way (1/8 and 1/16 of the size)."""
+    seen = []
+    for layer in branch:
+        x = layer(x)
+        if isinstance(layer, Conv) and layer.residual:
+            seen.append(x.mean((2, 3)))
+    return x, torch.cat(seen, 1)
+
+
 def head(features: int, hidden: int, numbers: int) -> nn.Sequential:
     """Branches' features → numbers."""
     return nn.Sequential(nn.Linear(features, hidden), nn.LeakyReLU(0.1), nn.Linear(hidden, numbers))
@@ -132,6 +142,22 @@ class Estimator(nn.Module):
 
         image: [-1, 1], square, at least 64 pixels; resized inside. Raises BadInput for another form.
         """
+        image = self.resized(image)
+        whole = self.whole(channels_last(F.avg_pool2d(image, 2)))
+        pose = self.pose_head(whole).to(self.mean)
+        mouth, eyes = self.patches(image, pose)
+        return torch.cat([pose, self.head(torch.cat([whole, self.mouth(mouth), self.eyes(eyes)], 1)).to(pose)], 1)
+
+    def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 480"]:
+        """What the three branches see at 1/8 and 1/16 of their pictures' size, each channel's mean over its places: how the
+        picture looks, not what it says. image: as in `standardised`."""
+        image = self.resized(image)
+        whole, seen = residual_means(self.whole, channels_last(F.avg_pool2d(image, 2)))
+        mouth, eyes = self.patches(image, self.pose_head(whole).to(self.mean))
+        return torch.cat([seen, residual_means(self.mouth, mouth)[1], residual_means(self.eyes, eyes)[1]], 1)
+
+    def resized(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 256 256"]:
+        """The picture at the size that the branches know. Raises BadInput as `standardised` does."""
         height, width = image.shape[-2:]
         if height != width or height < SMALLEST:
             raise BadInput(
@@ -140,12 +166,13 @@ class Estimator(nn.Module):
             )
         if height != RESOLUTION:
             image = F.interpolate(image, (RESOLUTION, RESOLUTION), mode="bilinear", antialias=True)
-        whole = self.whole(channels_last(F.avg_pool2d(image, 2)))
-        pose = self.pose_head(whole).to(self.mean)
+        return image
+
+    def patches(self, image: Float[Tensor, "B 3 256 256"], pose: Float[Tensor, "B 3"]) -> tuple[Tensor, Tensor]:
+        """Mouth and eyes as they look from the front, (B, 3, rows, columns) each, for a standardised pose."""
         camera = Camera.from_pose((pose * self.std[:3] + self.mean[:3]).detach())
-        mouth = self.mouth(channels_last(look_up(image, self.mouth_points, MOUTH, camera)))
-        eyes = self.eyes(channels_last(look_up(image, self.eye_points, EYES, camera)))
-        return torch.cat([pose, self.head(torch.cat([whole, mouth, eyes], 1)).to(pose)], 1)
+        return (channels_last(look_up(image, self.mouth_points, MOUTH, camera)),
+                channels_last(look_up(image, self.eye_points, EYES, camera)))
 
     def coefficients(self, standardised: Float[Tensor, "B n"]) -> Coefficients:
         """From the head's numbers to what they stand for."""

@@ -3,6 +3,8 @@
 Open backend, not comparable with published figures: it knows the open world's faces only.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -27,10 +29,6 @@ class IdentityEncoder(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
         """image: [-1, 1], square, at least 64 pixels, the face centred as in portraits. Raises BadInput otherwise."""
-        return self.embedding(self.features(image))
-
-    def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
-        """What the trunk sees, (B, 1024). Raises BadInput as `forward` does."""
         height, width = image.shape[-2:]
         if height != width or height < SMALLEST:
             raise BadInput(
@@ -39,16 +37,15 @@ class IdentityEncoder(nn.Module):
             )
         if height != RESOLUTION:
             image = F.interpolate(image, (RESOLUTION, RESOLUTION), mode="bilinear", antialias=True)
-        return self.trunk(image.contiguous(memory_format=torch.channels_last))
-
-    def embedding(self, features: Float[Tensor, "B C"]) -> Float[Tensor, "B D"]:
-        """The unit vector of what `features` gave."""
-        return F.normalize(self.head(features).float(), dim=1)
+        return F.normalize(self.head(self.trunk(image.contiguous(memory_format=torch.channels_last))).float(), dim=1)
 
 
 def csim(
-    encoder: IdentityEncoder, source: Float[Tensor, "1 3 H W"], frames: Float[Tensor, "T 3 h w"]
+    encoder: Callable[[Tensor], Tensor], source: Float[Tensor, "1 3 H W"], frames: Float[Tensor, "T 3 h w"]
 ) -> Float[Tensor, " T"]:
-    """Cosine between the source's embedding and each frame's (T,); CSIM of a video is the mean."""
+    """Cosine between the source's embedding and each frame's (T,); CSIM of a video is the mean.
+
+    encoder: pictures → unit vectors; an IdentityEncoder, or `identity` of any Backend.
+    """
     with torch.no_grad():
         return encoder(frames) @ encoder(source)[0]

@@ -21,7 +21,7 @@ MOUTH = (68, 116, 32, 96)  # top, bottom, left, right of the mouth in a 128-pixe
 
 class Lse(NamedTuple):
     """Distance at the best offset (LSE-D, small is good), by how much it stands out (LSE-C, large is good), and that
-    offset in frames: positive when the sound should come earlier."""
+    offset in frames: −k when the sound comes k frames late, k when it comes k frames early."""
 
     distance: float
     confidence: float
@@ -40,12 +40,16 @@ def lse(lips: Float[Tensor, "n d"], sound: Float[Tensor, "m d"], shift: int = SH
         raise BadInput(
             f"embeddings of {tuple(lips.shape)} and {tuple(sound.shape)} were given; expected one row each per moment"
         )
-    padded = F.pad(sound, (0, 0, shift, shift))
-    moved = padded.unfold(0, len(lips), 1).permute(0, 2, 1)  # (2 · shift + 1, n, d)
-    mean = F.pairwise_distance(lips.expand(moved.shape).flatten(0, 1), moved.flatten(0, 1))
-    mean = mean.detach().view(2 * shift + 1, -1).mean(1)
+    mean = distances(lips, sound, shift).detach().mean(0)
     least, place = mean.min(0)
     return Lse(float(least), float(mean.median() - least), shift - int(place))
+
+
+def distances(lips: Float[Tensor, "n d"], sound: Float[Tensor, "n d"], shift: int = SHIFT) -> Float[Tensor, "n k"]:
+    """How far each moment's lips are from the sound of `shift` frames before to `shift` after, k = 2 · shift + 1."""
+    padded = F.pad(sound, (0, 0, shift, shift))
+    moved = padded.unfold(0, len(lips), 1).permute(2, 0, 1)  # (n, k, d)
+    return F.pairwise_distance(lips[:, None], moved)
 
 
 class SyncScorer(nn.Module):
