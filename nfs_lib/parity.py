@@ -174,7 +174,7 @@ def _cpbd(golden: GoldenSet) -> Compared:
 def _align(golden: GoldenSet) -> Compared:
     from PIL import Image
 
-    from nfs_lib.face.align import STANDARD, align, five_points
+    from nfs_lib.face.align import align, five_points
     from nfs_lib.metrics.arcface import alignment
 
     given, crops = {k: v.numpy() for k, v in golden.golden.items()}, []
@@ -183,7 +183,6 @@ def _align(golden: GoldenSet) -> Compared:
         picture = np.stack([127 + 120 * np.sin(x / 17), 127 + 120 * np.cos(y / 23), (x + y) % 256], -1).astype(np.uint8)
         crops.append(align(Image.fromarray(picture), landmarks))
     fives = [five_points(crop.landmarks) * (1, -1) + (0, 223) for crop in crops]  # y down
-    yield "standard5", STANDARD.astype(np.float32)
     yield "five", five_points(given["landmarks68_y_up"])
     yield "transform", np.array([crop.transform for crop in crops])
     yield "resize_w_h_left_up", np.array([crop.box for crop in crops])
