@@ -24,8 +24,8 @@ def frechet_distance(
 
 
 def fid(features_a: Float[Tensor, "n D"] | Float[np.ndarray, "n D"],
-        features_b: Float[Tensor, "m D"] | Float[np.ndarray, "m D"]) -> float:
-    """Fréchet distance of two sets of features, one row per picture; sample covariance (n − 1), as pytorch-fid.
+        features_b: Float[Tensor, "m E"] | Float[np.ndarray, "m E"]) -> float:
+    """Fréchet distance of two sets of features (n, D) and (m, D), one row per picture; sample covariance (n − 1).
 
     Few pictures make it larger: compare only figures that were made with as many. Raises BadInput for sets of fewer than
     two pictures, of different D, or with numbers that aren't finite.
