@@ -13,12 +13,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nfs_lib import __version__
 from nfs_lib.errors import BadInput, NfsError
 
-PARTS = ("generator", "estimator", "audio2exp", "lipaint", "sync", "identity")
+PARTS = ("generator", "estimator", "audio2exp", "lipaint", "sync", "identity", "wav2lip")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,18 +81,59 @@ def _train(options: argparse.Namespace) -> None:
     part.train(seed=options.seed, resume=options.resume, device=options.device, out=options.out, **steps)
 
 
-def _measure(options: argparse.Namespace) -> None:
-    from nfs_lib import measure
+def _report(path: Path | None, figures: Callable[[], dict[str, Any]]) -> None:
+    """Print figures as JSON; write them to a file too, whose place is checked before the work."""
     from nfs_lib.paths import replacing
     from nfs_lib.video import check_output
 
-    out = check_output(options.json, ".json") if options.json else None
-    figures = measure.report(only=options.only)
-    text = json.dumps(figures, indent=1)
+    out = check_output(path, ".json") if path else None
+    text = json.dumps(figures(), indent=1)
     print(text)
     if out:
         with replacing(out) as temporary:
             temporary.write_text(text + "\n")
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from nfs_lib import measure
+
+    _report(options.json, lambda: measure.report(only=options.only))
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from nfs_lib.studies.ablation import ablate
+
+    ablate(options.profile, options.out)
+
+
+def _flip(options: argparse.Namespace) -> None:
+    from nfs_lib.studies.flip import flip
+
+    flip(options.profile, options.out)
+
+
+def _external(options: argparse.Namespace) -> int:
+    from nfs_lib.baselines import external
+
+    return external.report(external.run(options.method, options.checkout, options.python, options.cases, options.seconds))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from nfs_lib.studies.evaluate import evaluate, printed
+
+    print(printed(evaluate(options.folders, options.truth, options.out, options.world)))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from nfs_lib.studies.prepare import prepare, printed
+
+    print(printed(prepare(options.source, options.out), options.out))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from nfs_lib.bench import bench
+
+    _report(options.json, lambda: bench(options.only))
 
 
 def _parity(options: argparse.Namespace) -> int:
@@ -200,6 +241,49 @@ def _parser() -> argparse.ArgumentParser:
     measure.set_defaults(run=_measure)
     measure.add_argument("--json", type=Path, metavar="FILE", help="write them to a file too")
     measure.add_argument("--only", metavar="SECTION", help="one section, e.g. generator")
+
+    for name, run, file, what in (("ablate", _ablate, "ablation", "what each part of the method buys, on held-out people"),
+                                  ("flip", _flip, "flip", "what turning the head costs, ours and the baselines")):  # fmt: skip
+        study = commands.add_parser(name, help=what)
+        study.set_defaults(run=run)
+        study.add_argument("--profile", default=profile, choices=("fast", "full"), help="time against certainty")
+        study.add_argument("--out", default="figures", metavar="DIR", help=f"folder for {file}.csv and .png (figures)")
+
+    external = commands.add_parser("external", help="run a published method from your own checkout of its repository")
+    external.set_defaults(run=_external)
+    external.add_argument("method", help="wav2lip, makeittalk, pc-avs, audio2head or sadtalker")
+    external.add_argument("cases", type=Path, metavar="CASES", help="folder with portraits/*.png and speech/*.wav")
+    external.add_argument("--checkout", required=True, type=Path, metavar="DIR", help="the repository, with its weights")
+    external.add_argument("--python", required=True, type=Path, metavar="PY", help="the python of its own environment")
+    external.add_argument("--seconds", default=1800, type=_number(1, 1e6), help="most that one clip may take (1800)")
+
+    evaluate = commands.add_parser("evaluate", help="a table of how good the videos of one or more methods are")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a method's videos, one for each clip")
+    evaluate.add_argument(
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="the true videos, under the same names (truth, beside the methods' folders); portraits beside it, if there, "
+        "holds the pictures that the methods were given",
+    )
+    evaluate.add_argument(
+        "--out",
+        default="evaluation.csv",
+        metavar="FILE",
+        help="one row per method and clip; means and the table as a picture are written beside it (evaluation.csv)",
+    )
+    evaluate.add_argument("--world", default="open", choices=("open", "paper"), help="whose networks measure (open)")
+
+    prepare = commands.add_parser("prepare", help="bring a data set's videos or portraits into shape for nfs evaluate")
+    prepare.set_defaults(run=_prepare)
+    prepare.add_argument("source", type=Path, metavar="SOURCE", help="folder of videos (HDTF) or portraits (Unsplash)")
+    prepare.add_argument("out", type=Path, metavar="OUT", help="folder for the clips; run again, it goes on where it was")
+
+    bench = commands.add_parser("bench", help="how fast it is, against plain references in the same run")
+    bench.set_defaults(run=_bench)
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
+    bench.add_argument("--only", metavar="NAME", help="one row, e.g. evaluate")
 
     parity = commands.add_parser("parity", help="compare with recorded numbers of the official code")
     parity.set_defaults(run=_parity)

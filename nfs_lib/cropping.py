@@ -228,10 +228,13 @@ def whole_frame(image: Float[Tensor, "3 H W"]) -> np.ndarray | None:
     return np.diag([RESOLUTION / width, RESOLUTION / width, 1.0]) if height == width >= 128 else None
 
 
-def well_framed(image: Float[Tensor, "3 H W"], transform: np.ndarray, estimator: Estimate | None) -> bool:
-    """Whether the face of the resized picture is where a portrait of the open world has it, as far as a box can tell."""
+def well_framed(
+    image: Float[Tensor, "3 H W"], transform: np.ndarray, estimator: Estimate | None, least: float = 0.0
+) -> bool:
+    """Whether the face of the resized picture is where a portrait of the open world has it, as far as a box can tell; least:
+    see `average_box`."""
     picture = warp(image, transform)
-    box = average_box(picture)
+    box = average_box(picture, least)
     if box is None:
         return False
     if estimator:

@@ -61,7 +61,8 @@ class VideoWriter:
             video.write(frame)          # (H, W, 3) uint8; all of one size
 
     The sound (mono, 16 kHz, in [-1, 1]) is cut or filled with silence to the length of the picture. A frame
-    with an odd side gets its last row or column twice. If the block fails, an older file stays as it was.
+    with an odd side gets its last row or column twice. If the block fails, an older file stays as it was. comment: what the
+    file's metadata says of it; only recordings may do without the disclosure.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class VideoWriter:
         path: str | os.PathLike[str],
         audio: Float32[np.ndarray, " N"] | None = None,
         fps: int = FPS,
+        comment: str = DISCLOSURE,
     ) -> None:
         """Raises BadInput where `path` can't be written; see `check_output`."""
-        self.path, self.fps, self.frames, self._samples = check_output(path), fps, 0, 0
+        self.path, self.fps, self.comment, self.frames, self._samples = check_output(path), fps, comment, 0, 0
         self._sound = None if audio is None else _resampled(audio, SAMPLE_RATE, FILE_RATE)
         self._size: tuple[int, ...] = ()
 
@@ -82,7 +84,7 @@ class VideoWriter:
         temporary = self._stack.enter_context(replacing(self.path))
         options = {"movflags": "+faststart"}
         self._file: Any = self._stack.enter_context(av.open(str(temporary), "w", options=options))
-        self._file.metadata["comment"] = DISCLOSURE
+        self._file.metadata["comment"] = self.comment
         self._voice: Any = None
         return self
 
@@ -236,6 +238,12 @@ def length(path: str | os.PathLike[str], fps: int = FPS) -> int | None:
     """About how many frames `stream_frames` will give, as far as the file says. Raises BadInput as `read_video` does."""
     with _open(path) as file:
         return round(file.duration / 1_000_000 * fps) if file.duration else None
+
+
+def comment(path: str | os.PathLike[str]) -> str:
+    """What the metadata of a video say of it, for example the disclosure; empty if nothing. Raises BadInput as `read_video`."""
+    with _open(path) as file:
+        return file.metadata.get("comment", "")
 
 
 @contextmanager
