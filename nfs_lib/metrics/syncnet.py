@@ -107,7 +107,7 @@ def whole_frames(frames: Float[Tensor, "T 3 H W"]) -> Float[Tensor, "T 3 224 224
     return F.interpolate(frames, (SIDE, SIDE), mode="bilinear", align_corners=False)
 
 
-def track_crops(frames: Float[Tensor, "T 3 H W"], boxes: Float[np.ndarray, "T 4"]) -> Float[Tensor, "T 3 224 224"]:
+def track_crops(frames: Float[Tensor, "T 3 H W"], boxes: Float[np.ndarray, "t 4"]) -> Float[Tensor, "T 3 224 224"]:
     """The protocol real_videos: the face of one track, with 0.4 of its box's side around it, but none above.
 
     boxes: left, top, right, bottom in pixels, one per frame, where a face was found and gaps were filled in. Centre and half
