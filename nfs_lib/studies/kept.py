@@ -1,0 +1,33 @@
+"""What a study has measured so far, one file a case, so that a run that was stopped goes on where it was."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from nfs_lib.paths import replacing
+
+
+def key(*parts: nn.Module, about: Any = "") -> str:
+    """Eight letters that change with the networks' weights and with what `about` shows: part of a file's name."""
+    digest = hashlib.sha256(repr(about).encode())
+    for part in parts:
+        for tensor in part.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def save(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """One case: what JSON can hold, and arrays by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote: the entries of `about`, and "arrays"."""
+    with np.load(path) as file:
+        return {**json.loads(str(file["about"])), "arrays": {k: file[k] for k in file.files if k != "about"}}
