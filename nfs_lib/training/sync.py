@@ -38,23 +38,24 @@ APART = 3  # frames: moments of a clip nearer to each other than this are neithe
 OFF = 5  # frames that sound must be off to count as out of sync
 TEMPERATURE = 0.07
 HELD_OUT_SEED = 9_200_000
+Box = tuple[int, int, int, int]
 
 
 class Talking(NamedTuple):
-    """Rendered clips: mouths (C, T, 48, 64, 3) uint8; of the same frames, the mel windows (C, T, 80, 16) and the speech's
-    facial actions (C, T, E)."""
+    """Rendered clips: mouths (C, T, 48, 64, 3) uint8, or another box; of the same frames, the mel windows (C, T, 80, 16) and
+    the speech's facial actions (C, T, E)."""
 
-    mouths: UInt8[Tensor, "C T 48 64 3"]
+    mouths: UInt8[Tensor, "C T h w 3"]
     mel: Float[Tensor, "C T 80 16"]
     actions: Float[Tensor, "C T E"]
 
 
 def render_clip(
-    actions: Float[np.ndarray, "T E"], seed: int, names: list[str]
-) -> UInt8[np.ndarray, "T 48 64 3"]:
+    actions: Float[np.ndarray, "T E"], seed: int, names: list[str], box: Box = MOUTH, resolution: int = 128
+) -> UInt8[np.ndarray, "T h w 3"]:
     """Mouths of a random person (`seed`) with a face of their own, turning a little, while speech acts on it.
 
-    The speech's actions are made 0.8 to 1.25 times as large.
+    The speech's actions are made 0.8 to 1.25 times as large. box: top, bottom, left, right in pictures of `resolution` pixels.
     """
     from nfs_lib import portraits
 
@@ -64,12 +65,13 @@ def render_clip(
     time = np.linspace(0, 2 * np.pi, len(face))[:, None]
     turning = rng.normal(0, (0.06, 0.03, 0.02), 3) * np.sin(time * rng.uniform(0.2, 1.0, 3) + rng.uniform(0, 6, 3))
     poses = portraits.sample_pose(seed) + turning
-    top, bottom, left, right = MOUTH
-    frames = [portraits.render(scene.replace(expression=e), p, 128).image for e, p in zip(face, poses, strict=True)]
+    top, bottom, left, right = box
+    frames = [portraits.render(scene.replace(expression=e), p, resolution).image for e, p in zip(face, poses, strict=True)]
     return np.stack(frames)[:, top:bottom, left:right]
 
 
-def render_talking(clips: speech_clips.Clips, count: int, length: int, first_seed: int, title: str) -> Talking:
+def render_talking(clips: speech_clips.Clips, count: int, length: int, first_seed: int, title: str, box: Box = MOUTH,
+                   resolution: int = 128) -> Talking:
     """`count` pieces of `length` frames, each from the next clip that is long enough, with a person each."""
     names, columns = speech_clips.expression_names(), clips.columns()
     starts = clips.starts()
@@ -79,7 +81,7 @@ def render_talking(clips: speech_clips.Clips, count: int, length: int, first_see
         clip, rng = long[i % len(long)], numpy_rng(first_seed + i, 2)
         first = int(rng.integers(starts[clip], clips.ends[clip] - length + 1))
         frames = slice(first, first + length)
-        mouths.append(render_clip(clips.actions[frames], first_seed + i, names))
+        mouths.append(render_clip(clips.actions[frames], first_seed + i, names, box, resolution))
         actions.append(clips.actions[frames])
         mel.append(clips.mel[columns[frames]].transpose(0, 2, 1))
     return Talking(*(torch.from_numpy(np.stack(part)) for part in (mouths, mel, actions)))
