@@ -62,7 +62,8 @@ def flip_figure(rows: Rows, arrays: Mapping[str, np.ndarray],
     yaws = sorted({int(row["yaw"]) for row in rows})
     methods = list(dict.fromkeys(row["method"] for row in rows))
     figure = Plot(figsize=(9.6, 3.0 + 1.25 * (1 + len(methods))), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.25 * (1 + len(methods)), 3.0])
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1.25 * (1 + len(methods)), 3.0])
+    above, below = halves
     columns = [(run, yaw) for run in RUNS for yaw in yaws if yaw]
     cells = above.subplots(1 + len(methods), len(columns), squeeze=False)
     for line, name in zip(cells, ["truth", *methods], strict=True):
