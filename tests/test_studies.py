@@ -55,6 +55,27 @@ def test_clips_are_pieces_of_different_sentences_and_sound_fits_face(world):
     assert fits[0] > 0.7 and fits[0] > max(fits[-4], fits[4]) + 0.2
 
 
+def test_a_person_can_be_inverted_where_gradients_are_off_and_is_kept(world, who, monkeypatch, tmp_path):
+    calls = []
+
+    def fit(model, estimator, image):
+        assert torch.is_grad_enabled()
+        return who.face
+
+    def invert(generator, image, pose, **options):
+        assert torch.is_grad_enabled()
+        calls.append(options["profile"])
+        return who.inversion
+
+    monkeypatch.setattr(cases.fitting, "fit", fit)
+    monkeypatch.setattr(cases.inversion, "invert", invert)
+    with torch.no_grad():
+        first = cases.person(world, 9_999_999, 0.5, tmp_path)
+        again = cases.person(world, 9_999_999, 0.5, tmp_path)
+    assert calls == ["fast"] and torch.equal(first.inversion.w, again.inversion.w)
+    assert first.portrait.pose.tolist() == pytest.approx([0.5, 0, 0])
+
+
 def test_the_head_sways_from_rest_to_rest():
     turn = cases.sway(25)
     assert turn[0].abs().max() < 1e-6 and turn[-1].abs().max() < 1e-6

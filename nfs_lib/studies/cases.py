@@ -63,6 +63,7 @@ class Truth:
     poses: Float[Tensor, "T 3"]
 
 
+@torch.enable_grad()                                 # fitting and inversion descend gradients, also where a study measures
 def person(world: World, seed: int, yaw: float | None = None, folder: Path = Path("runs/people")) -> Person:
     """The portrait of a seed, estimated, fitted and inverted.
 

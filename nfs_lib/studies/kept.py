@@ -23,8 +23,9 @@ def key(*parts: nn.Module, about: Any = "") -> str:
 def save(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """One case: what JSON can hold, and arrays by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+        np.savez_compressed(file, **content)
 
 
 def load(path: Path) -> dict[str, Any]:
