@@ -3,7 +3,8 @@
 The core of what image-warping methods do (MakeItTalk, SadTalker and their kin): a face model says where each piece of skin was
 in the portrait and where it is now; this flow is spread smoothly over hair, background and the open mouth, and the portrait is
 sampled along it. Nothing is drawn that the portrait doesn't show: lips that part are stretched over the gap, and where a head
-that turns should bare its side, the little that the portrait shows there is stretched.
+that turns should bare its side, the little that the portrait shows there is stretched. Published methods let a network paint
+over the damage; this is the warp alone, and so a lower bound of what they can do.
 """
 
 from collections.abc import Iterator

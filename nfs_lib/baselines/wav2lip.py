@@ -135,10 +135,10 @@ def lip_frames(
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The picture, its mouth redrawn for each mel window; the head stays as it is.
 
-    model: a `Wav2Lip`, in evaluation. picture: [-1, 1]. box: top, bottom, left, right of the face in pixels, as a face detector gives them (forehead to below
-    the chin); by default where the kit's framing has it (`face_box`). The crop is resized to 96 × 96 and shown twice, once
-    with its lower half black; of what the network draws the lower half is pasted, its border faded over 3 of 96 pixels. (The
-    public script pastes the whole crop with a hard border.)
+    model: a `Wav2Lip`, in evaluation. picture: [-1, 1]. box: top, bottom, left, right of the face in pixels, as a face
+    detector gives them (forehead to below the chin); by default where the kit's framing has it (`face_box`). The crop is
+    resized to 96 × 96 and shown twice, once with its lower half black; of what the network draws the lower half is pasted,
+    its border faded over 3 of 96 pixels. (The public script pastes the whole crop with a hard border.)
     heard: `audio.mel_windows` for the open world. The public weights expect the window of frame i two frames later: give
     them heard[2:] with the last one repeated.
     Raises BadInput for a box outside the picture, or for no windows.

@@ -2,9 +2,13 @@
 
 The losses are those of Wav2Lip without its discriminator of visual quality: L1 to the true picture, and, in the second part,
 that an expert finds the lips in sync with the sound. The expert is the open world's sync scorer, unchanged; since the same
-network measures LSE, this baseline's LSE is flattered. Two things make a training of an hour possible: it starts from a network
-that draws the reference (`start_from_reference`), and the audio encoder also learns, through one linear map, to tell the facial
-actions that the speech asks for.
+network measures LSE, this baseline's LSE is flattered: it is as good as the truth's, while the jaw that the estimator reads off
+the shipped network's frames follows the true one with r 0.5 only and moves a fifth as far (8 held-out clips). Its mouths are
+blurred; part of what pleases the expert is no lip movement but faint patterns. It is a weak stand-in for Wav2Lip.
+
+Three things make a training of half an hour possible: it starts from a network that draws the reference
+(`start_from_reference`), pixels count more where the reference is wrong, and the audio encoder also learns, through one linear
+map, to tell the facial actions that the speech asks for.
 """
 
 from pathlib import Path
@@ -42,9 +46,10 @@ WIDTH = 3 / 16  # 1.3 M parameters
 CLIPS, LENGTH = 600, 20  # clips of 0.8 s
 MARGIN = 4  # pixels of 160 by which the face's box may be off
 TALKING_BOX = (FACE[0] - MARGIN, FACE[1] + MARGIN, FACE[2] - MARGIN, FACE[3] + MARGIN)
-BATCH = 16  # moments a step
-SYNC_WEIGHT, SYNC_CLIPS, SYNC_FROM = 0.03, 4, 0.6  # the expert's loss, clips of five frames a step, part of the steps
-TELLING_WEIGHT, WINDOWS = 0.1, 64  # of the audio encoder's own lesson, mel windows a step
+BATCH = 10  # moments a step
+WRONG = 20  # how much more a pixel counts where the reference is wrong (per unit of its error)
+SYNC_WEIGHT, SYNC_CLIPS, SYNC_FROM = 0.03, 2, 0.5  # the expert's loss, clips of five frames a step, part of the steps
+TELLING_WEIGHT, WINDOWS = 0.1, 32  # of the audio encoder's own lesson, mel windows a step
 HELD_OUT_SEED = 9_300_000
 
 
@@ -172,7 +177,7 @@ def train(
     lesson = Lesson(clips)
     seed_everything(seed)
     model = Wav2Lip(WIDTH).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    start_from_reference(model, [batch(speakers, step_rng(seed, 10**9 + i), BATCH, 1) for i in range(10)])
+    start_from_reference(model, [batch(speakers, step_rng(seed, 10**9 + i), 24, 1) for i in range(10)])
     told = torch.nn.Linear(model.dimensions, lesson.actions.shape[1]).to(device)
     optimiser = torch.optim.Adam([*model.parameters(), *told.parameters()], betas=(0.9, 0.99))
     ema = Ema(model, half_life=100)
@@ -186,8 +191,9 @@ def train(
         seen = face_channels(true.flatten(0, 1), other.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         with mixed_precision(torch.device(device).type):
             drawn = model(mel.flatten(0, 1)[:, None], seen).float()
-        half = SIDE // 2
-        l1 = (drawn - true.flatten(0, 1))[:, :, half:].abs().mean()  # of the half that is pasted
+        half = SIDE // 2  # only the lower half is pasted
+        error, wrong = ((a.flatten(0, 1) - true.flatten(0, 1))[:, :, half:].abs() for a in (drawn.unflatten(0, shape), other))
+        l1 = (error * (1 + WRONG * wrong)).mean()
         loss = l1
         if second:
             pasted = torch.cat([true.flatten(0, 1)[:, :, :half], drawn[:, :, half:]], 2)
@@ -203,7 +209,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         ema.update(model)
-        loop.log(l1=l1, telling=telling)
+        loop.log(l1=l1, telling=telling, unweighted=error.mean(), reference=wrong.mean())
     model.load_state_dict(ema.state)
     figures = measure_wav2lip(model.cpu().eval(), expert.cpu())
     command = f"nfs train wav2lip --steps {steps} --seed {seed}"
