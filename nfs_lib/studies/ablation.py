@@ -17,7 +17,6 @@ from torch import Tensor
 
 from nfs_lib.audio2exp import speech_to_expression
 from nfs_lib.camera import Camera
-from nfs_lib.errors import BadInput
 from nfs_lib.images import to_uint8
 from nfs_lib.metrics.backend import load_backend
 from nfs_lib.metrics.fid import fid
@@ -78,13 +77,8 @@ def ablate(profile: str = "full", out: str | Path = "figures", world: str = "ope
     profile: "full", 20 people × 3 sentences of 24 frames; "fast", 2 × 1 of 15. What is done is kept under runs/ablation, one
     file a case, so that a run that was stopped goes on where it was. Raises BadInput for another profile or an unusable `out`.
     """
-    if profile not in SIZES:
-        raise BadInput(f"there is no profile {profile!r}; use one of {', '.join(SIZES)}")
-    folder = Path(out)
-    if not folder.is_dir():
-        raise BadInput(f"{folder} isn't a folder; make it first, or give another with --out")
+    people, sentences, frames = kept.size(profile, SIZES, out)
     parts, begin = load(world), time.monotonic()
-    people, sentences, frames = SIZES[profile]
     key = kept.key(parts.generator, parts.audio2exp, parts.lipaint, parts.estimator, parts.identity, parts.sync,
                    about=(VARIANTS, DIRECTIONS))
     done = []
@@ -95,7 +89,7 @@ def ablate(profile: str = "full", out: str | Path = "figures", world: str = "ope
         done.append(kept.load(path))
         report(f"{len(done)} of {people * sentences} cases, {time.monotonic() - begin:.0f} s")
     rows = table(done)
-    write(rows, folder, f"nfs ablate --profile {profile}", time.monotonic() - begin)
+    write(rows, Path(out), f"nfs ablate --profile {profile}", time.monotonic() - begin)
     return rows
 
 

@@ -1,6 +1,5 @@
 """How good are these videos (paper section 5.3)? `nfs evaluate`: one folder per method, the ground truth beside them."""
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from nfs_lib.paths import replacing
 from nfs_lib.progress import progress
 from nfs_lib.studies.measuring import Measured, embedded, measured, networks
 from nfs_lib.studies.moments import LEVEL, RESAMPLES, fid_interval, mean_interval
+from nfs_lib.studies.tables import write_csv
 from nfs_lib.video import check_output
 from nfs_lib.viz.style import Plot
 from nfs_lib.viz.tables import best, typeset
@@ -59,9 +59,8 @@ def evaluate(folders: Sequence[str | Path], truth: str | Path | None = None, out
             for name in (TRUTH, *methods) for clip in sorted(c for n, c in results if n == name)]
     summary = summarise(rows, results, backend.name)
     note = about(rows, backend.label)
-    for file, lines in ((path, rows), (path.with_name(f"{path.stem}_summary.csv"), summary)):
-        with replacing(file) as temporary:
-            write(temporary, lines)
+    write_csv(path, rows)
+    write_csv(path.with_name(f"{path.stem}_summary.csv"), summary)
     with replacing(path.with_suffix(".png")) as temporary:
         drawn(summary, note).savefig(temporary, dpi=200)
     return Evaluation(rows, summary, note)
@@ -167,20 +166,6 @@ def about(rows: Sequence[Row], label: str) -> str:
 
 
 # tables
-
-
-def write(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as a csv that pandas reads without options; an empty cell for what there isn't."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({k: _cell(v) for k, v in r.items()} for r in rows)
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return "" if np.isnan(value) else f"{value:.6g}"
 
 
 def cells(summary: Sequence[Row]) -> dict[str, dict[str, Any]]:

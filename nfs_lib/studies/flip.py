@@ -20,7 +20,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nfs_lib.audio2exp import speech_to_expression
-from nfs_lib.errors import BadInput
 from nfs_lib.metrics.backend import load_backend
 from nfs_lib.metrics.differences import internal_differences
 from nfs_lib.metrics.fid import fid
@@ -73,13 +72,8 @@ def flip(profile: str = "full", out: str | Path = "figures", world: str = "open"
     profile: "full", 6 people at yaw 0, 15, 30 and 45°, a sentence of 24 frames each; "fast", 2 at 0 and 30°, 10 frames. What is
     done is kept under runs/flip. Raises BadInput for another profile or an unusable `out`.
     """
-    if profile not in SIZES:
-        raise BadInput(f"there is no profile {profile!r}; use one of {', '.join(SIZES)}")
-    folder = Path(out)
-    if not folder.is_dir():
-        raise BadInput(f"{folder} isn't a folder; make it first, or give another with --out")
+    people, frames, yaws = kept.size(profile, SIZES, out)
     parts, begin = load(world), time.monotonic()
-    people, frames, yaws = SIZES[profile]
     key = kept.key(parts.generator, parts.audio2exp, parts.lipaint, parts.estimator, parts.identity, parts.sync, parts.wav2lip,
                    about=(list(METHODS), DIRECTIONS))
     spoken, done = clips(people, frames), []
@@ -90,7 +84,7 @@ def flip(profile: str = "full", out: str | Path = "figures", world: str = "open"
         done.append(kept.load(path))
         report(f"{len(done)} of {people} people, {time.monotonic() - begin:.0f} s")
     rows = table(done, yaws)
-    write(rows, done, folder, f"nfs flip --profile {profile}", time.monotonic() - begin)
+    write(rows, done, Path(out), f"nfs flip --profile {profile}", time.monotonic() - begin)
     return rows
 
 

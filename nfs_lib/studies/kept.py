@@ -1,14 +1,25 @@
-"""What a study has measured so far, one file a case, so that a run that was stopped goes on where it was."""
+"""What a study begins with, and what it has measured so far, one file a case: a run that was stopped goes on where it was."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from nfs_lib.errors import BadInput
 from nfs_lib.paths import replacing
+
+
+def size(profile: str, sizes: Mapping[str, Any], out: str | Path) -> Any:
+    """The study's size in this profile. Raises BadInput for another profile, and if `out` isn't a folder to write to."""
+    if profile not in sizes:
+        raise BadInput(f"there is no profile {profile!r}; use one of {', '.join(sizes)}")
+    if not Path(out).is_dir():
+        raise BadInput(f"{out} isn't a folder; make it first, or give another with --out")
+    return sizes[profile]
 
 
 def key(*parts: nn.Module, about: Any = "") -> str:

@@ -1,4 +1,4 @@
-"""Result tables as csv: a first line that says how they were made, then one row per value."""
+"""Result tables as csv: where it matters, a first line that says how they were made; then one row per value."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ from nfs_lib.errors import BadInput
 from nfs_lib.paths import replacing
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], made_by: str) -> None:
-    """Rows of equal columns; numbers to five digits, an empty cell for NaN; `# made_by` above the header."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], made_by: str = "") -> None:
+    """Rows of equal columns; numbers to six digits, an empty cell for NaN; `# made_by` above the header. Without made_by it is
+    a csv that pandas reads without options."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        file.write(f"# {made_by}\n")
+        file.write(f"# {made_by}\n" if made_by else "")
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
@@ -21,7 +22,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], made_by: str) -> No
 def _cell(value: Any) -> Any:
     if not isinstance(value, float):
         return value
-    return "" if value != value else f"{value:.5g}"
+    return "" if value != value else f"{value:.6g}"
 
 
 def read_csv(path: Path) -> tuple[str, list[dict[str, Any]]]:
