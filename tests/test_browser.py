@@ -130,6 +130,18 @@ def place(page, x: float, y: float) -> tuple[float, float]:
     }}""", [x, y]))
 
 
+def lasso(page) -> bool:
+    """Draw a lasso around the mouth; whether it picked vertices. A redraw that comes in between, from a slider that was moved
+    just before, takes the lasso away, as it would from a person."""
+    ring = [place(page, x, y) for x, y in ((112, 168), (144, 168), (144, 196), (112, 196), (112, 168))]
+    page.mouse.move(*ring[0])
+    page.mouse.down()
+    for x, y in ring[1:]:
+        page.mouse.move(x, y, steps=8)
+    page.mouse.up()
+    return until(page, lambda: number(page, "picked-vertices") > 3, seconds=15)
+
+
 def test_debugger_in_jupyterlab(lab, page):
     """Notebook 05: run all; a slider moves the report; a lasso and a click pick vertices in the picture and in 3D."""
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -147,13 +159,7 @@ def test_debugger_in_jupyterlab(lab, page):
 
     assert number(page, "picked-vertices") == 0 and picked_in_3d(page) == 0
     debugger.scroll_into_view_if_needed()
-    ring = [place(page, x, y) for x, y in ((112, 168), (144, 168), (144, 196), (112, 196), (112, 168))]
-    page.mouse.move(*ring[0])
-    page.mouse.down()
-    for x, y in ring[1:]:
-        page.mouse.move(x, y, steps=8)
-    page.mouse.up()
-    assert until(page, lambda: number(page, "picked-vertices") > 3), "the lasso picked nothing"
+    assert any(lasso(page) for _ in range(3)), "the lasso picked nothing"
     many = number(page, "picked-vertices")
     assert until(page, lambda: picked_in_3d(page) == many), "the 3D view doesn't follow"
     assert number(page, "picked-samples") > 0

@@ -21,7 +21,7 @@ from nfs_lib.metrics import csim, load_backend, photo
 from nfs_lib.metrics.arcface import TEMPLATE, ArcFace, aligned, alignment
 from nfs_lib.metrics.inception import Inception
 from nfs_lib.metrics.syncnet import SyncNet, cut
-from nfs_lib.parity import fill_by_rule
+from nfs_lib.parity.golden import fill_by_rule
 
 
 @pytest.mark.parametrize(("layers", "blocks", "millions"), [(18, (2, 2, 2, 2), 24.03), (50, (3, 4, 14, 3), 43.59),

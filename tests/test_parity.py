@@ -11,6 +11,7 @@ import torch
 from nfs_lib import audio, parity
 from nfs_lib.errors import BadInput
 from nfs_lib.lipaint import LipaintNet
+from nfs_lib.parity import golden
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -24,11 +25,11 @@ GIVEN = {"mel", "ref", "ratio", "beta_init", "w", "exp", "frames_u8_14x14", "mfc
 def all_sets():
     """Every set run once (the networks of the paper are large): results, names compared and networks filled, set by set."""
     compared, filled = {name: set() for name in parity.CHECKS}, {}
-    fill = parity.fill_by_rule
+    fill = golden.fill_by_rule
 
     def recorded(name, check):
-        def run(golden):
-            for tensor, value in check(golden):
+        def run(given):
+            for tensor, value in check(given):
                 compared[name].add(tensor)
                 yield tensor, value
 
@@ -36,7 +37,7 @@ def all_sets():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parity, "CHECKS", {name: recorded(name, check) for name, check in parity.CHECKS.items()})
-        patch.setattr(parity, "fill_by_rule", lambda model, seed: filled.setdefault(type(model).__name__, fill(model, seed)))
+        patch.setattr(golden, "fill_by_rule", lambda model, seed: filled.setdefault(type(model).__name__, fill(model, seed)))
         results = {result.name: result for result in parity.run(GOLDENS / "networks")}
     return results, compared, filled
 

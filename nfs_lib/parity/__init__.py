@@ -1,0 +1,61 @@
+"""Parity: the kit's parts run against golden numbers that the authors' own code computed.
+
+A folder of goldens holds an `index.json`, which names its sets, their tensors and tolerances, and one folder
+per set. Networks get weights by a rule (`golden.fill_by_rule`), so that a set passes only if the kit's module has
+exactly the official names and shapes.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from nfs_lib.errors import BadInput
+from nfs_lib.parity import metrics, sound
+from nfs_lib.parity.golden import Compared, GoldenSet, Parity, compare
+
+CHECKS: dict[str, Callable[[GoldenSet], Compared]] = {
+    "audio": sound.check_audio,
+    "audio2exp": sound.check_audio2exp,
+    "lipaint": sound.check_lipaint,
+    "syncnet": metrics.check_syncnet,
+    "fid": metrics.check_fid,
+    "csim": metrics.check_csim,
+    "cpbd": metrics.check_cpbd,
+    "align": metrics.check_align,
+}
+
+
+def run(folder: str | Path, only: str | None = None) -> list[Parity]:
+    """Check every golden set under `folder`, at any depth.
+
+    only: name of a single set. Asked for by name, a set that the kit doesn't cover yet counts as failed;
+    otherwise it is listed with `ok` None.
+
+    Raises BadInput if there are no goldens under `folder`, or no set of that name.
+    """
+    from safetensors.torch import load_file
+
+    results = []
+    for index in sorted(Path(folder).rglob("index.json")):
+        content = json.loads(index.read_text())
+        for name, entry in content.get("sets", {}).items():
+            if only not in (None, name):
+                continue
+            if name not in CHECKS:
+                results.append(Parity(name, math.nan, math.nan, None if only is None else False))
+                continue
+            home = index.parent / name
+            tensors = home / "golden.safetensors"
+            golden = GoldenSet(home, content["seed"], entry, load_file(tensors) if tensors.exists() else {})
+            error, tolerance = compare(golden, CHECKS[name])
+            results.append(Parity(name, error, tolerance, error <= tolerance))
+    for readme in sorted(Path(folder).rglob("README.md")):  # collections in another layout
+        home, name = readme.parent, readme.parent.name
+        foreign = not (home / "index.json").exists() and any(home.glob("*.safetensors"))
+        if foreign and only in (None, name):
+            results.append(Parity(name, math.nan, math.nan, None if only is None else False))
+    if not results:
+        wanted = f"golden set called {only}" if only else "golden sets (folders with an index.json)"
+        raise BadInput(f"{folder}: there are no {wanted} here; give the folder that holds the goldens")
+    return results
