@@ -9,6 +9,7 @@ camera, where sample k of ray j is another point in space (`rule="official"`). B
 really is ("paper").
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from nfs_lib.camera import FOV, head_to_nerf, nerf_to_head
 from nfs_lib.face import MorphableModel
 
 RULES = ("paper", "k-nearest", "3d")
@@ -42,11 +44,24 @@ def face_vertices(model: MorphableModel, stride: int = 1) -> Int[Tensor, "n"]:
     """The vertices that take part in matching: skin, neck and shoulders whose mean normal looks forward.
 
     The same choice as BFM's cropped face: with the back of the head in, a sample at the mouth could follow a vertex behind it
-    that never moves. stride 4 is what the official code uses.
+    that never moves. Of a model that is cropped already, as BFM is, all. stride 4 is what the official code uses.
     """
+    if model.info.get("cropped"):
+        return torch.arange(len(model.mean))[::stride]
     forward = model.normals(model.mean[None])[0, :, 2] > 0.05
     outside = (model.regions["skin"] + model.regions["neck"] > 0) & (model.regions["mouth_cavity"] < 0.5)
     return torch.nonzero(forward & outside & (model.mean[:, 2] > -0.6))[::stride, 0]
+
+
+def on_official_square(vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+    """Where the official code believes the vertices to be, head frame: it projects them with Deep3DFaceReconstruction's camera
+    (focal length 1015 for 224 pixels, 10 dm away) and lays the picture on the square of ±0.1 NeRF units.
+
+    The generator's own camera sees ±0.105 at its centre, so this square is 5 % too small there. Depth stays.
+    """
+    p, focal = head_to_nerf(vertices), 1015 / 112
+    across = 0.1 * focal * p[:, :2] / (focal * math.tan(FOV / 2) - p[:, 2:])
+    return nerf_to_head(torch.cat([across, p[:, 2:]], 1))
 
 
 def match(points: Float[Tensor, "P 3"], vertices: Float[Tensor, "V 3"], rule: str = "paper", k: int = 6) -> Match:

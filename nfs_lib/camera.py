@@ -95,10 +95,10 @@ def rays(camera: Camera, resolution: int) -> tuple[Float[Tensor, "B 3"], Float[T
 
 
 def pixel_directions(
-    camera: Camera, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"]
+    camera: Camera, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"], fov: float = FOV
 ) -> Float[Tensor, "B R 3"]:
-    """Ray directions (B, R, 3) through image positions x (right) and y (up) in [−1, 1]."""
-    tangent = math.tan(FOV / 2)
+    """Ray directions (B, R, 3) through image positions x (right) and y (up) in [−1, 1]; fov in radians."""
+    tangent = math.tan(fov / 2)
     d = torch.stack([x * tangent, y * tangent, torch.full_like(x, -1.0)], -1).to(camera.rotation.dtype)
     return d.expand(len(camera.rotation), -1, -1) @ camera.rotation
 

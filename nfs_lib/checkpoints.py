@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nfs_lib.errors import CorruptWeights, MissingWeights
-from nfs_lib.paths import data_folder
+from nfs_lib.paths import data_folder, replacing
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def read_manifest(folder: Path) -> dict[str, Part]:
 
 
 def find_part(world: str, name: str, made_with: str | None = None) -> Part:
-    """The manifest entry of a part. Raises MissingWeights, naming the command that makes it; there is none in the
-    paper world.
+    """The manifest entry of a part. Raises MissingWeights, naming the command that makes it, or, in the paper world, the
+    official file that it comes in, whose it is, its terms and the command that imports it.
 
     made_with: the part in whose training this one is made, if it has none of its own.
     """
@@ -72,8 +72,9 @@ def find_part(world: str, name: str, made_with: str | None = None) -> Part:
     if part is None or not part.path.is_file():
         file = part.path if part else folder / f"{name}.safetensors"
         if world == "paper":
-            raise MissingWeights(f"{file} isn't there. The paper world's weights are yours to bring, and this version can't "
-                                 "import them yet; use the open world")
+            from nfs_lib.official.files import how_to_bring
+
+            raise MissingWeights(f"{file} isn't there. {how_to_bring(name)}")
         raise MissingWeights(
             f"{file} isn't there. It comes with a checkout of the repository: point NFS_DATA at its data/ "
             f"folder, or make it with `nfs train {made_with or name}`"
@@ -118,6 +119,30 @@ def fill(module: torch.nn.Module, part: Part) -> Any:
             f"{part.path} doesn't fit this version's {part.name}; make it with `{part.made_by}` ({first})"
         ) from error
     return module.eval()
+
+
+def write_part(folder: Path, name: str, tensors: dict[str, Tensor], licence: str, made_by: str, config: dict[str, Any],
+               **about: Any) -> Part:  # fmt: skip
+    """Write NAME.safetensors, numbers as they are given, and its entry in `folder`/manifest.json; both whole or not at all.
+
+    about: what else the entry says: figures, seed, steps, seconds.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    there, path = read_manifest(folder), folder / f"{name}.safetensors"
+    own = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(own, temporary)
+    content = path.read_bytes()
+    part = Part(name, folder, path.name, hashlib.sha256(content).hexdigest(), len(content), licence, made_by,
+                **{"figures": {}, **about}, config=config)  # fmt: skip
+    entries = {}
+    for key, value in sorted({**there, name: part}.items()):
+        entries[key] = {field: entry for field, entry in vars(value).items() if field not in ("name", "folder")}
+    with replacing(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps({"parts": entries}, indent=1) + "\n")
+    return part
 
 
 def list_weights(worlds: tuple[str, ...] = ("open", "paper")) -> list[Part]:

@@ -60,6 +60,7 @@ def _talk(options: argparse.Namespace) -> None:
         "poses": options.poses,
         "drive": options.drive,
         "lipaint": not options.no_lipaint,
+        "official": options.method == "official",
         "momentum": options.momentum,
         "scale": options.scale,
         "mask_frames": options.mask_frames,
@@ -145,8 +146,24 @@ def _parity(options: argparse.Namespace) -> int:
     return 1 if any(result.ok is False for result in results) else 0
 
 
+def _import(files: list[Path]) -> None:
+    from nfs_lib.official.importing import import_file, missing
+
+    for file in files:
+        for part in import_file(file):
+            print(f"paper/{part.name}  {part.bytes / 1e6:.2f} MB  from {file.name}  terms: {part.licence}", flush=True)
+    for official in missing():
+        print(f"still missing: {official.part}  {official.file}, {official.source}; without it {official.without}")
+
+
 def _weights(options: argparse.Namespace) -> int:
     from nfs_lib.checkpoints import list_weights, verify_weights
+
+    if (options.action == "import") != bool(options.files):
+        raise BadInput("nfs weights import takes the files to import, list and verify take none; see nfs weights --help")
+    if options.action == "import":
+        _import(options.files)
+        return 0
 
     parts, bad = list_weights(), 0
     for part in parts:
@@ -202,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--audio", type=Path, help="speech: wav, mp3, flac or ogg, 0.2 s to 10 min")
     talk.add_argument("--out", required=True, type=Path, help="the video to write, an .mp4")
     talk.add_argument("--world", default="open", choices=("open", "paper"), help="whose networks (open)")
+    talk.add_argument("--as", default="paper", choices=("paper", "official"), dest="method",
+                      help="as the paper says, or as its official code does (paper world only)")  # fmt: skip
     talk.add_argument(
         "--yaw", type=_number(-60, 60), metavar="DEG", help="turn the head to the image's right"
     )
@@ -290,9 +309,11 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("dir", nargs="?", type=Path, help="folder of golden numbers (those in tests/goldens)")
     parity.add_argument("--only", metavar="SET", help="one set")
 
-    weights = commands.add_parser("weights", help="what weights are there, and whether they are intact")
+    weights = commands.add_parser("weights", help="what weights are there, whether they are intact; import official ones")
     weights.set_defaults(run=_weights)
-    weights.add_argument("action", choices=("list", "verify"))
+    weights.add_argument("action", choices=("list", "verify", "import"))
+    weights.add_argument("files", nargs="*", type=Path, metavar="FILE",
+                         help="official files to import into the paper world, or the folder of the face model's originals")
 
     paper = commands.add_parser("paper", help="check the csv files of the paper's tables and list what they lack")
     paper.set_defaults(run=_paper)

@@ -39,10 +39,10 @@ PHOTO_NOTE = (
 
 @dataclass
 class Crop:
-    """image (3, 256, 256) in [-1, 1]; transform (3, 3): pixels of the given picture (x right, y down, 0 at the edge) →
-    pixels of the crop; notes: what the user should know, one sentence each."""
+    """image (3, R, R) in [-1, 1], R = 256 in the open world; transform (3, 3): pixels of the given picture (x right, y down, 0
+    at the edge) → pixels of the crop; notes: what the user should know, one sentence each."""
 
-    image: Float[Tensor, "3 256 256"]
+    image: Float[Tensor, "3 R R"]
     transform: np.ndarray
     notes: list[str]
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from nfs_lib.cropping import Estimate, crop_portrait, warp
+from nfs_lib.cropping import RESOLUTION, Estimate, crop_portrait, warp
 from nfs_lib.errors import BadInput
 from nfs_lib.progress import progress
 from nfs_lib.video import FPS, length, read_sound, stream_frames
@@ -53,11 +53,13 @@ class Performance:
 
 
 @torch.no_grad()
-def watch(path: str | Path, estimator: Estimate, model: "MorphableModel | None" = None, most: int = LONGEST) -> Performance:
+def watch(path: str | Path, estimator: Estimate, model: "MorphableModel | None" = None, most: int = LONGEST,
+          whole: bool = False) -> Performance:
     """Pose and expression of the face in every frame of a video; frames are taken at 25 a second whatever its own rate.
 
     The face is looked for in every 12th frame; in between its frame (`cropping.Crop.transform`) moves in a straight line.
-    most: no more frames than this are read.
+    most: no more frames than this are read. whole: nobody looks for a face, the square in the middle of each frame is read, as
+    the official scripts do with frames that are framed as FFHQ's portraits.
     Raises BadInput if the file can't be read, is longer than 10 minutes, or shows no face for 4 searches in a row.
     """
     poses, expressions = [], []
@@ -68,7 +70,7 @@ def watch(path: str | Path, estimator: Estimate, model: "MorphableModel | None" 
 
     def read_waiting() -> None:
         start = count - len(waiting)
-        transforms = [between(found, start + i) for i in range(len(waiting))]
+        transforms = [middle(f) if whole else between(found, start + i) for i, f in enumerate(waiting)]
         for i in range(0, len(waiting), 16):
             part = slice(i, i + 16)
             crops = torch.stack([warp(picture(f), t) for f, t in zip(waiting[part], transforms[part], strict=True)])
@@ -85,7 +87,9 @@ def watch(path: str | Path, estimator: Estimate, model: "MorphableModel | None" 
             break
         waiting.append(frame)
         count += 1
-        if (count - 1) % FACE_EVERY == 0:
+        if whole and len(waiting) == 16:
+            read_waiting()
+        if not whole and (count - 1) % FACE_EVERY == 0:
             try:
                 crop = crop_portrait(picture(frame), estimator, model, name=str(path))
             except BadInput:
@@ -101,7 +105,7 @@ def watch(path: str | Path, estimator: Estimate, model: "MorphableModel | None" 
             notes += [note for note in crop.notes if note not in notes]
             found.append((count - 1, crop.transform))
             read_waiting()
-    if not found:
+    if not found and not whole:
         raise BadInput(f"{path} shows no face; give a video of one person, the face turned to the camera")
     if waiting:
         read_waiting()
@@ -111,6 +115,14 @@ def watch(path: str | Path, estimator: Estimate, model: "MorphableModel | None" 
 def picture(frame: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "3 H W"]:
     """A frame of a video as the kit's picture, in [-1, 1]."""
     return torch.from_numpy(frame).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def middle(frame: UInt8[np.ndarray, "H W 3"]) -> np.ndarray:
+    """The transform (3, 3) that makes the square in the middle of a frame the crop."""
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    scale = RESOLUTION / side
+    return np.array([[scale, 0, -(width - side) / 2 * scale], [0, scale, -(height - side) / 2 * scale], [0, 0, 1.0]])
 
 
 def between(found: list[tuple[int, np.ndarray]], at: int) -> np.ndarray:

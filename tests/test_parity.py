@@ -10,6 +10,7 @@ import torch
 
 from nfs_lib import audio, parity
 from nfs_lib.errors import BadInput
+from nfs_lib.face.bfm_originals import read_mat
 from nfs_lib.lipaint import LipaintNet
 from nfs_lib.parity import golden
 
@@ -18,7 +19,9 @@ GOLDENS = Path(__file__).parent / "goldens"
 
 INDEX = json.loads((GOLDENS / "networks" / "index.json").read_text())
 GIVEN = {"mel", "ref", "ratio", "beta_init", "w", "exp", "frames_u8_14x14", "mfcc_windows", "lip_features_f16",
-         "audio_features_f16", "image_u8_9x9", "real", "fake", "image_u8_8x8", "standard5", "landmarks68_y_up", "size_wh"}
+         "audio_features_f16", "image_u8_9x9", "real", "fake", "image_u8_8x8", "standard5", "landmarks68_y_up", "size_wh",
+         "image_6x6", "label_sequence", "margin_min_quantile", "A", "B", "C", "V", "target", "noise_buffer", "image_u8_7x7",
+         "coeffs", "fit_target", "photo_a", "photo_b", "photo_mask"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def all_sets():
 
 def test_all_sets_pass(all_sets):
     results = all_sets[0]
-    assert results.keys() == {"audio", "audio2exp", "lipaint", "syncnet", "fid", "csim", "cpbd", "align"}
+    assert results.keys() == parity.CHECKS.keys() == INDEX["sets"].keys()
     for result in results.values():
         assert result.ok is True and 0 <= result.error <= result.tolerance, result
         assert "ok" in str(result)
@@ -56,12 +59,15 @@ def test_found_at_any_depth():
 
 def test_every_stored_output_is_compared(all_sets):
     for name, compared in all_sets[1].items():
-        assert compared >= set(INDEX["sets"][name]["tensors"]) - (GIVEN if name != "audio" else set())
+        assert compared >= set(INDEX["sets"][name].get("tensors", ())) - (GIVEN if name != "audio" else set())
     assert "crop0" in all_sets[1]["align"]
+    converted = read_mat(GOLDENS / "networks" / "bfm_convert" / "BFM_model_front.mat")
+    assert all_sets[1]["bfm_convert"] == set(converted)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("audio2exp", "Audio2Exp"), ("lipaint", "LipaintNet"), ("syncnet", "SyncNet"),
-                                            ("fid", "Inception"), ("csim", "ArcFace")])
+                                            ("fid", "Inception"), ("csim", "ArcFace"), ("reconnet", "ReconNet"),
+                                            ("segmenter", "BiSeNet")])
 def test_the_rule_fills_as_the_goldens_say(all_sets, name, kind):
     fill, module = INDEX["sets"][name]["meta"]["fill"], all_sets[2][kind]
     entries = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -125,6 +131,22 @@ def test_not_a_number_is_over_every_limit(monkeypatch):
     monkeypatch.setattr(LipaintNet, "forward", lambda self, w, beta: w * math.nan)
     (result,) = parity.run(GOLDENS, only="lipaint")
     assert result.ok is False and result.error == math.inf
+
+
+def test_a_limit_in_percent_is_one_of_the_share_that_differs():
+    theirs, limit = torch.arange(2000.0), "equal except at most 0.1 % of pixels"
+    for wrong, ok in ((2, True), (3, False)):
+        ours = theirs.clone()
+        ours[:wrong] += 100
+        entry = {"tolerance": {"labels": limit, "margin": "information only"}}
+        given = golden.GoldenSet(Path(), 0, entry, {"labels": theirs, "margin": theirs})
+        error, tolerance = golden.compare(given, lambda _, ours=ours: iter([("margin", 5 * ours), ("labels", ours)]))[:2]
+        assert error == wrong / 2000 and tolerance == 0.001 and (error <= tolerance) is ok
+
+
+def test_tensors_of_zeros_are_compared_too():
+    given = golden.GoldenSet(Path(), 0, {"tolerance": {"default": 0.1}}, {"still": torch.zeros(3)})
+    assert golden.compare(given, lambda _: iter([("still", torch.full((3,), 0.2))]))[0] == pytest.approx(0.2)
 
 
 def test_a_limit_in_words_is_one_of_the_mean_difference(monkeypatch):

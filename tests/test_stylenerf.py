@@ -14,6 +14,7 @@ from nfs_lib.stylenerf import FFHQ_1024, OPEN, Discriminator, FieldConfig, Gener
 from nfs_lib.stylenerf import layers as L
 from nfs_lib.stylenerf.discriminator import batch_deviation
 from nfs_lib.stylenerf.field import inverted_sphere, positional_encoding
+from nfs_lib.stylenerf.regulariser import path_loss, pixel_places, random_pixels, tiled, untiled
 from nfs_lib.stylenerf.rendering import importance_samples, ray_weights
 from nfs_lib.stylenerf.upsampler import StyledConv, neighbour_mean
 
@@ -118,7 +119,7 @@ def by_hand(g, ws, z_bg, camera, depth):
         total_rgb = total_rgb + (light * alpha)[..., None] * rgb[:, :, i]
         total = total + (light * alpha)[..., None] * features[:, :, i]
         light = light * (1 - alpha)
-    behind_rgb, behind = g.background(*g._background_rays(x, y, b), z_bg)
+    behind_rgb, behind = g.background(*g.background_rays(x, y, b), z_bg)
     return total + light[..., None] * behind, total_rgb + light[..., None] * behind_rgb, 1 - light
 
 
@@ -255,6 +256,218 @@ def test_the_mapping_normalises_where_it_should():
     assert g.mapping(z).shape == (3, 8)
 
 
+@torch.no_grad()
+def test_truncation_moves_the_first_slots_towards_the_mean():
+    g = small()
+    g.mapping.w_avg.copy_(random(8))
+    ws, mean = random(2, SMALL.num_ws, 8, seed=1), g.mapping.w_avg
+    assert torch.allclose(g.mapping.truncate(ws, 0.3), mean + 0.3 * (ws - mean), atol=1e-6)
+    some = g.mapping.truncate(ws, 0.3, cutoff=2)
+    assert torch.allclose(some[:, :2], mean + 0.3 * (ws[:, :2] - mean), atol=1e-6)
+    assert torch.equal(some[:, 2:], ws[:, 2:])
+
+
+# what the official configurations can choose
+
+
+def test_the_corner_aligned_grid_is_every_nth_pixel_of_the_image():
+    g = small(align_corner=True)                           # 4 × 4 rays, 16 × 16 pixels
+    x, y = (a.view(4, 4) for a in g.grid())
+    pixel = torch.linspace(-1, 1, 16)
+    assert torch.equal(x[0], pixel[[0, 4, 8, 12]]) and torch.equal(x[3], x[0])
+    assert torch.equal(y[:, 0], -pixel[[0, 4, 8, 12]]) and torch.equal(y[:, 3], y[:, 0])
+    assert torch.equal(g.grid(16)[0].view(16, 16)[5], pixel)
+    assert torch.equal(g.grid(32)[0].view(32, 32)[5], torch.linspace(-1, 1, 32))
+    centres = small().grid()[0].view(4, 4)[0]
+    assert torch.allclose(centres, torch.tensor([-0.75, -0.25, 0.25, 0.75]))
+
+
+@torch.no_grad()
+def test_a_wider_field_of_view_spreads_the_rays():
+    points = []
+    for fov in (12, 24):
+        g = small(fov=math.radians(fov))
+        g.march(g.broadcast(random(1, 8)), frontal(), *g.grid(), deform=lambda p: points.append(p) or p)
+    ratio = points[1][..., :2] / points[0][..., :2]
+    assert torch.allclose(ratio, torch.tensor(math.tan(math.radians(12)) / math.tan(math.radians(6))), rtol=1e-4)
+    assert torch.allclose(points[0][..., 2], points[1][..., 2], atol=1e-6)
+
+
+@torch.no_grad()
+def test_without_a_background_the_last_sample_is_a_wall():
+    g = small(background=False)
+    assert not any(name.startswith("background") for name, _ in g.named_parameters())
+    ws = g.broadcast(random(1, 8))
+    seen = g.features(ws, random(1, 0), frontal())
+    assert torch.allclose(seen.alpha, torch.ones(1, 16), atol=1e-6)
+    depth = torch.linspace(0.88, 1.12, 7).expand(1, 16, 7)
+    sigma, hidden = g.foreground(g_points(g, depth), ws)
+    rgb, features = g.foreground.head(hidden, torch.ones_like(sigma), ws)
+    x, y = g.grid()
+    length = torch.stack([x, y, torch.ones_like(x)], -1).mul(torch.tensor([math.tan(math.radians(6))] * 2 + [1])).norm(dim=-1)
+    light, total = torch.ones(1, 16), torch.zeros(1, 16, 5)
+    for i in range(7):
+        alpha = 1 - torch.exp(-sigma.view(1, 16, 7)[..., i] * 0.04 * length) if i < 6 else torch.ones(1, 16)
+        total = total + (light * alpha)[..., None] * features.view(1, 16, 7, 5)[:, :, i]
+        light = light * (1 - alpha)
+    assert torch.allclose(seen.features, total, atol=2e-5)
+
+
+def g_points(g, depth):
+    """Points of the frontal camera's rays at these depths."""
+    x, y = g.grid()
+    tangent = math.tan(math.radians(6))
+    d = torch.stack([x * tangent, y * tangent, -torch.ones_like(x)], -1)
+    return (frontal().eye[:, None, None] + depth[..., None] * d[:, :, None]).flatten(1, 2)
+
+
+@torch.no_grad()
+def test_given_places_are_sampled_in_one_go_and_come_back():
+    g = small(n_fine=6)
+    ws, z_bg, camera = g.broadcast(random(1, 8)), random(1, 2), frontal()
+    drawn, calls = g.features(ws, z_bg, camera), []
+    again = g.features(ws, z_bg, camera, deform=lambda p: calls.append(p) or p, tau_fine=drawn.tau_fine)
+    assert [c.shape for c in calls] == [(1, 16 * 13, 3)]
+    assert torch.allclose(again.features, drawn.features, atol=1e-6) and torch.equal(again.tau_fine, drawn.tau_fine)
+    depth = torch.cat([torch.linspace(0.88, 1.12, 7).expand(1, 16, 7), 0.88 + 0.24 * drawn.tau_fine], -1)
+    assert torch.allclose(calls[0], g_points(g, depth), atol=1e-6)           # on each ray the coarse ones first
+    two = []
+    g.features(ws, z_bg, camera, deform=lambda p: two.append(p) or p)
+    assert [c.shape for c in two] == [(1, 16 * 7, 3), (1, 16 * 6, 3)]
+    elsewhere = g.features(ws, z_bg, camera, tau_fine=torch.full((1, 16, 3), 0.2))
+    mixed = torch.cat([depth[..., :7], torch.full((1, 16, 3), 0.928)], -1).sort(-1).values
+    features, _, _ = by_hand(g, ws, z_bg, camera, mixed)
+    assert torch.allclose(elsewhere.features, features, atol=5e-5)
+    assert small().features(ws, z_bg, camera).tau_fine is None
+
+
+@torch.no_grad()
+def test_the_background_can_be_seen_by_another_camera():
+    g = small(background_samples=2)
+    g.foreground.sigma_out.weight.zero_()
+    g.foreground.sigma_out.bias.fill_(-100.0)  # nothing in front of it
+    ws, z_bg = g.broadcast(random(1, 8)), random(1, 2)
+    frozen = Camera.from_pose(torch.tensor([[0.0, g.config.background_pitch, 0.0]]))
+    usual = g.features(ws, z_bg, frontal()).features
+    assert torch.equal(g.features(ws, z_bg, frontal(), background=frozen).features, usual)
+    turned = g.features(ws, z_bg, frontal(), background=frontal()).features
+    assert not torch.allclose(turned, usual, atol=1e-3)
+    x, y = g.grid()
+    plain = g.background(frontal().eye, torch.stack([x, y, -torch.ones_like(x)], -1)
+                         * torch.tensor([math.tan(math.radians(6))] * 2 + [1]), z_bg)[1]
+    assert torch.allclose(turned, plain, atol=1e-5)
+
+
+def test_the_backgrounds_samples_run_from_its_start_to_infinity():
+    assert torch.allclose(small(background_samples=4).background.depth(), torch.tensor([-1 / 2, -1 / 3, -1 / 6, 0]))
+    assert torch.allclose(small(background_samples=3, background_start=0.8).background.depth(), torch.tensor([-0.8, -0.4, 0]))
+    assert len(small(background_blocks=6).background.blocks) == 5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("up", [True, False])
+def test_the_magnitude_gain_divides_the_input(up):
+    config = dataclasses.replace(SMALL, kernel=3)
+    plain = StyledConv(5, 4, config, up=up)
+    scaled = StyledConv(5, 4, dataclasses.replace(config, magnitude_gain=True), up=up)
+    assert scaled.state_dict().keys() - plain.state_dict().keys() == {"magnitude"}
+    scaled.load_state_dict(plain.state_dict() | {"magnitude": torch.tensor(2.5)})
+    x, w = random(1, 5, 3, 3), random(1, 8)
+    assert torch.allclose(scaled(x, w), plain(x / math.sqrt(2.5), w), atol=1e-5)
+    assert "magnitude" not in {name.split(".")[-1] for name in Generator(OPEN).state_dict()}
+
+
+@torch.no_grad()
+def test_noise_is_added_before_the_bias():
+    layer = StyledConv(5, 4, dataclasses.replace(SMALL, noise=True), up=False, side=6)
+    layer.noise_strength.fill_(0.7)
+    layer.bias.copy_(random(4))
+    x, w = random(2, 5, 6, 6), random(2, 8)
+    y = layer.conv(x, w) + 0.7 * layer.noise_const + layer.bias[:, None, None]
+    assert torch.allclose(layer(x, w), torch.where(y > 0, y, 0.2 * y) * math.sqrt(2), atol=1e-5)
+    shapes = {k: tuple(v.shape) for k, v in small(noise=True).state_dict().items() if k.endswith("noise_const")}
+    assert shapes == {"upsampler.conv0.0.noise_const": (8, 8), "upsampler.conv1.0.noise_const": (8, 8),
+                      "upsampler.conv0.1.noise_const": (16, 16), "upsampler.conv1.1.noise_const": (16, 16)}
+
+
+@torch.no_grad()
+def test_a_picture_of_the_official_size():
+    """One of 1024 × 1024 pixels, from few samples on few rays."""
+    config = dataclasses.replace(FFHQ_1024, n_samples=2, n_fine=0, channels=(8, 8, 8, 8, 8), feature_dim=8)
+    g = Generator(config).eval()
+    assert g(g.broadcast(random(1, 512)), random(1, 32), frontal()).shape == (1, 3, 1024, 1024)
+
+
+# the regulariser
+
+
+def test_one_pixel_of_each_cell_at_the_same_place():
+    pixels = random_pixels(4, 32, 3, torch.Generator().manual_seed(0))
+    row, column = pixels // 32, pixels % 32
+    for b in range(3):
+        assert (row[b] // 8).tolist() == [i for i in range(4) for _ in range(4)]
+        assert (column[b] // 8).tolist() == list(range(4)) * 4
+        assert len(set((row[b] % 8).tolist())) == len(set((column[b] % 8).tolist())) == 1
+    assert len({p.item() for p in pixels[:, 0]}) > 1
+    g = small()
+    x, y = pixel_places(g, torch.tensor([[0, 17, 255]]))                     # 16 × 16 pixels
+    assert torch.allclose(x, torch.tensor([[-15 / 16, -13 / 16, 15 / 16]]))
+    assert torch.allclose(y, torch.tensor([[15 / 16, 13 / 16, -15 / 16]]))
+
+
+def test_samples_as_tiles_and_back():
+    samples = random(2, 9, 6, 4)
+    picture = tiled(samples)
+    assert picture.shape == (2, 4, 6, 9)                                     # 2 × 3 tiles of 3 × 3
+    for b, ray, s in np.ndindex(2, 9, 6):
+        assert torch.equal(picture[b, :, 3 * (s // 3) + ray // 3, 3 * (s % 3) + ray % 3], samples[b, ray, s])
+    assert torch.equal(untiled(picture, 6), samples)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{}, {"n_fine": 3, "upsample_mode": "pixelshuffle"}, {"background": False},
+                                     {"noise": True, "magnitude_gain": True}])
+def test_the_path_loss_compares_with_samples_that_went_through_the_blocks_alone(changes):
+    g = small(background_samples=3, **changes)
+    for layer in g.upsampler.torgb:
+        layer.weight.normal_(generator=torch.Generator().manual_seed(5))
+    ws, z_bg, pixels = random(1, SMALL.num_ws, 8), random(1, 2), torch.tensor([[3, 60, 130, 255]])
+    image = random(1, 3, 16, 16, seed=2)
+    found = path_loss(g, image, ws, z_bg, frontal(), pixels)
+    x, y = pixel_places(g, pixels)
+    samples = g.march(ws, frontal(), x, y)
+    weights, light = ray_weights(samples.sigma, samples.depth, samples.length, wall=not g.config.background)
+
+    def colour(rgb, features):
+        """The 2D blocks as layers on one point, without their upsampling."""
+        for i in range(2):
+            conv0, conv1, torgb = g.upsampler.conv0[i], g.upsampler.conv1[i], g.upsampler.torgb[i]
+            slot = g.upsampler.first + 2 * i
+            for layer, w in ((conv0, ws[:, slot]), (conv1, ws[:, slot + 1])):
+                if g.config.magnitude_gain:
+                    features = features / layer.magnitude.sqrt()
+                features = plain_modulated(features, layer.conv.weight, layer.conv.affine(w), True) + layer.bias[:, None, None]
+                features = torch.where(features > 0, features, 0.2 * features) * math.sqrt(2)
+            rgb = rgb + plain_modulated(features, torgb.weight, torgb.affine(ws[:, slot + 2]), False)
+            rgb = rgb + g.upsampler.rgb_bias[i][:, None, None]
+        return rgb[0, :, 0, 0]
+
+    total = 0.0
+    for ray, pixel in enumerate(pixels[0].tolist()):
+        made = torch.zeros(3)
+        for i in range(samples.depth.shape[-1]):
+            rgb, features = g.foreground.head(samples.hidden[:, ray, i][:, None], torch.ones(1, 1), ws)
+            made += weights[0, ray, i] * colour(rgb.view(1, 3, 1, 1), features.view(1, -1, 1, 1))
+        if g.config.background:
+            origin, direction = g.background_rays(x, y, 1)
+            behind, hidden = g.background.march(inverted_sphere(origin, direction, -g.background.depth()), z_bg)
+            for i in range(3):
+                rgb, features = g.background.head(hidden[:, ray, i])
+                made += light[0, ray] * behind[0, ray, i] * colour(rgb.view(1, 3, 1, 1), features.view(1, -1, 1, 1))
+        total += (image[0, :, pixel // 16, pixel % 16] - made).square().sum().item()
+    assert found.shape == (1, 1) and found.item() == pytest.approx(2 * total / 4, rel=1e-4)
+
+
 # fields
 
 
@@ -382,6 +595,19 @@ def test_a_styled_convolution_without_correction_is_nearest_neighbour():
     assert torch.allclose(block(x, w), F.leaky_relu(large, 0.2) * math.sqrt(2), atol=1e-5)
 
 
+@torch.no_grad()
+def test_the_adapters_first_layer_may_come_before_the_enlargement():
+    """nn_cat as it is written down: cells and their neighbours' means, side by side at the double size, through the adapter."""
+    torch.manual_seed(0)
+    block = StyledConv(5, 8, SMALL, up=True)
+    for layer in block.adapter:
+        layer.bias.copy_(random(len(layer.bias)))
+    x = random(2, 8, 3, 4)
+    large = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = L.filter2d(large + block.adapter(torch.cat([large, neighbour_mean(x)], 1)), (2, 1))
+    assert torch.allclose(block.upsample(x), expected, atol=1e-5)
+
+
 # the discriminator
 
 
@@ -405,3 +631,14 @@ def test_batch_deviation_is_the_mean_spread_of_each_group():
         assert np.allclose(found[first::2].numpy(), expected)
     assert batch_deviation(x[:1].expand(4, -1, -1, -1)).max().item() == pytest.approx(1e-4)
     assert batch_deviation(x[:3]).shape == (3, 1, 2, 2)
+
+
+@torch.no_grad()
+def test_the_size_of_the_groups_is_the_discriminators():
+    torch.manual_seed(0)
+    pairs, fours = Discriminator(16, (4, 4, 4), group=2), Discriminator(16, (4, 4, 4))
+    fours.load_state_dict(pairs.state_dict())
+    x = random(4, 3, 16, 16)
+    assert not torch.allclose(pairs(x), fours(x))
+    assert torch.allclose(pairs(x[:2]), fours(x[:2]))      # fewer than a group are one group
+    assert torch.allclose(pairs(x[::2]), pairs(x)[::2], atol=1e-6)

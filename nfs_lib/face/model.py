@@ -7,6 +7,7 @@ of sampled people, expression modes are anny's 52 facial actions, named as in AR
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from nfs_lib import camera as cam
 from nfs_lib.errors import MissingWeights
+
+if TYPE_CHECKING:
+    from nfs_lib.face.bfm import Bfm
 
 DATA = Path(__file__).parents[2] / "data" / "face"
 
@@ -105,6 +109,13 @@ class MorphableModel(nn.Module):
         model.triangle_part = arrays["triangle_part"]  # (F,) labels, names in info["parts"]
         model.occlusion = tensor("occlusion", np.float32)  # (V,) share of the sky that a vertex sees
         return model
+
+    @classmethod
+    def from_bfm(cls, bfm: "Bfm") -> "MorphableModel":
+        """The paper world's face, upright in the middle of the picture; for a fitted turn and place see `bfm.as_morphable`."""
+        from nfs_lib.face.bfm import as_morphable
+
+        return as_morphable(bfm)
 
     def action(self, name: str) -> int:
         """The place of a named facial action in β."""

@@ -101,8 +101,7 @@ def paper_backend(world: "World") -> Backend:
     from nfs_lib.metrics.syncnet import cut
 
     def identity(pictures: Pictures) -> Float[Tensor, "B d"]:
-        network, height = world.arcface, pictures.shape[-1]
-        points = world.face_model.project_landmarks(world.estimator(pictures), height).double().numpy()
+        network, points = world.arcface, world.landmarks(pictures).double().numpy()
         return F.normalize(network(aligned(pictures, five_points(points) - 0.5)), dim=1)
 
     def see(pictures: Float[Tensor, "T 3 H W"]) -> Float[Tensor, "n d"]:

@@ -3,6 +3,9 @@
 A folder of goldens holds an `index.json`, which names its sets, their tensors and tolerances, and one folder
 per set. Networks get weights by a rule (`golden.fill_by_rule`), so that a set passes only if the kit's module has
 exactly the official names and shapes.
+
+StyleNeRF's sets are kept otherwise: NAME_config.json and four files of tensors in one folder (`parity.stylenerf`); pickles
+of the official code, genuine and hostile, are found by their suffix (`parity.pickles`).
 """
 
 import json
@@ -11,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nfs_lib.errors import BadInput
-from nfs_lib.parity import metrics, sound
+from nfs_lib.parity import face, metrics, pickles, seen, sound, stylenerf
 from nfs_lib.parity.golden import Compared, GoldenSet, Parity, compare
 
 CHECKS: dict[str, Callable[[GoldenSet], Compared]] = {
@@ -23,6 +26,11 @@ CHECKS: dict[str, Callable[[GoldenSet], Compared]] = {
     "csim": metrics.check_csim,
     "cpbd": metrics.check_cpbd,
     "align": metrics.check_align,
+    "bfm": face.check_bfm,
+    "bfm_convert": face.check_bfm_convert,
+    "reconnet": face.check_reconnet,
+    "segmenter": seen.check_segmenter,
+    "pti": seen.check_pti,
 }
 
 
@@ -50,9 +58,15 @@ def run(folder: str | Path, only: str | None = None) -> list[Parity]:
             golden = GoldenSet(home, content["seed"], entry, load_file(tensors) if tensors.exists() else {})
             error, tolerance = compare(golden, CHECKS[name])
             results.append(Parity(name, error, tolerance, error <= tolerance))
+    renderers = sorted({config.parent for config in Path(folder).rglob("*_config.json")})
+    for home in renderers:
+        results += stylenerf.check(home, only)
+    pickled = sorted({path.parent for path in Path(folder).rglob("*.pkl")})
+    for home in pickled:
+        results += pickles.check(home, only)
     for readme in sorted(Path(folder).rglob("README.md")):  # collections in another layout
         home, name = readme.parent, readme.parent.name
-        foreign = not (home / "index.json").exists() and any(home.glob("*.safetensors"))
+        foreign = home not in (*renderers, *pickled) and not (home / "index.json").exists() and any(home.glob("*.safetensors"))
         if foreign and only in (None, name):
             results.append(Parity(name, math.nan, math.nan, None if only is None else False))
     if not results:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from nfs_lib import audio, worlds
+from nfs_lib.checkpoints import find_part
 from nfs_lib.errors import BadInput
 from nfs_lib.framing import LARGEST, Framing, frame_clip, place, stack
 from nfs_lib.images import load_portrait, to_uint8
@@ -55,7 +56,9 @@ class Networks(NamedTuple):
 
 @lru_cache(maxsize=1)
 def networks(world: str) -> Networks:
-    """The networks of a world by its name, loaded once in a process."""
+    """The networks of a world by its name, loaded once in a process. Raises MissingWeights for a part that isn't there."""
+    for part in ("inception", "arcface", "estimator", "face_model", "syncnet") if world == "paper" else ():
+        find_part(world, part)                       # now, and not after the first hour
     return Networks(load_backend(worlds.load(world)), worlds.load("open"))
 
 

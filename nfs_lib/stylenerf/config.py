@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from nfs_lib.camera import FOV
+
 
 @dataclass(frozen=True)
 class FieldConfig:
@@ -24,7 +26,10 @@ class FieldConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Sizes of every part of the generator (StyleNeRF, paper section 3.1)."""
+    """Sizes of every part of the generator (StyleNeRF, paper section 3.1).
+
+    What a checkpoint of the authors says about itself becomes one of these in `stylenerf.official`.
+    """
 
     z_dim: int = 512
     w_dim: int = 512
@@ -36,12 +41,17 @@ class GeneratorConfig:
     field: FieldConfig = field(default_factory=FieldConfig)
     feature_dim: int = 256
     ray_resolution: int = 32
+    align_corner: bool = False           # the ray grid is every nth pixel of the image's corner-aligned one, not cells' centres
+    fov: float = FOV                     # field of view, radians
     near: float = 0.88
     far: float = 1.12
     n_samples: int = 14
     n_fine: int = 14
+    background: bool = True              # without it the last sample of a ray is a wall
     background_hidden: int = 64
+    background_blocks: int = 4           # fc_in and background_blocks − 1 hidden layers
     background_samples: int = 4
+    background_start: float = 0.5        # the inverse radius at which its samples begin; they end at infinity, 0
     background_frequencies: int = 10
     background_pitch: float = -0.2       # the frozen background camera's pose, radians
     channels: tuple[int, ...] = (512, 256, 128, 64, 32)    # of the blocks 64, 128, … up to the image's resolution
@@ -49,6 +59,8 @@ class GeneratorConfig:
     upsample_mode: str = "nn_cat"        # or "pixelshuffle"; with "noblur" in the name: no low-pass filter after it
     adapter_width: float = 0.25          # hidden channels of the upsampling adapter, as a share of the block's
     clamp: float | None = 256.0
+    magnitude_gain: bool = False         # conv0, conv1 divide their input by its usual size, a number kept with the weights
+    noise: bool = False                  # conv0, conv1 add a fixed picture of noise, at a learned strength
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> "GeneratorConfig":
@@ -71,7 +83,7 @@ class GeneratorConfig:
         return self.ray_resolution * 2 ** len(self.channels)
 
 
-FFHQ_1024 = GeneratorConfig()
+FFHQ_1024 = GeneratorConfig(magnitude_gain=True)
 """The yaml configuration of `ffhq_1024.pkl`: 21 style slots, the first 10 of them the field's."""
 
 OPEN = GeneratorConfig(

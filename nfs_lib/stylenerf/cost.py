@@ -30,7 +30,7 @@ def upsampler_cost(config: GeneratorConfig) -> int:
         if "pixelshuffle" in config.upsample_mode:
             total += small * (n_out * hidden + hidden * 4 * n_out)
         else:
-            total += large * (2 * n_out * hidden + hidden * n_out)
+            total += large * (2 * n_out * hidden + hidden * n_out)               # as published; `upsampler.beside` saves some
         total += large * (config.kernel**2 * n_out**2 + 3 * n_out)                # conv1 and torgb
         side, n_in = 2 * side, n_out
     return total

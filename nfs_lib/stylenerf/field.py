@@ -40,6 +40,12 @@ class ForegroundField(nn.Module):
     def forward(self, p: Float[Tensor, "B P 3"], ws: Float[Tensor, "B L w"]
                 ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P h"]]:
         """Points (B, P, 3) in the NeRF frame, styles (B, L ≥ n_blocks + 2, w) → density σ ≥ 0 (B, P), hidden (B, P, h)."""
+        raw, x = self.raw(p, ws)
+        return (F.relu(raw) if self.config.density == "relu" else F.softplus(raw) * self.config.density_scale), x
+
+    def raw(self, p: Float[Tensor, "B P 3"], ws: Float[Tensor, "B L w"]
+            ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P h"]]:
+        """The same, with the density as the last layer gives it, of either sign."""
         c = self.config
         x = positional_encoding(p, c.n_frequencies, c.first_frequency)
         if c.append_xyz:
@@ -47,9 +53,7 @@ class ForegroundField(nn.Module):
         x = self.fc_in(x, ws[:, 0])
         for i, block in enumerate(self.blocks):
             x = block(x, ws[:, i + 1])
-        raw = self.sigma_out(x, ws[:, c.n_blocks]).squeeze(-1).float()
-        sigma = F.relu(raw) if c.density == "relu" else F.softplus(raw) * c.density_scale
-        return sigma, x
+        return self.sigma_out(x, ws[:, c.n_blocks]).squeeze(-1).float(), x
 
     def head(self, hidden: Float[Tensor, "B R h"], alpha: Float[Tensor, "B R"], ws: Float[Tensor, "B L w"]
              ) -> tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R c"]]:
@@ -70,28 +74,41 @@ class BackgroundField(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         hidden, self.frequencies = config.background_hidden, config.background_frequencies
-        self.samples = config.background_samples
+        self.samples, self.start = config.background_samples, config.background_start
         self.fc_in = nn.Linear(8 * self.frequencies + config.z_bg_dim, hidden)
-        self.blocks = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(3)])
+        self.blocks = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(config.background_blocks - 1)])
         self.sigma_out = nn.Linear(hidden, 1)
         self.feat_out = nn.Linear(hidden, config.feature_dim)
         self.to_rgb = Conv(config.feature_dim, 3, 1, activate=False)
 
     def forward(self, origin: Float[Tensor, "B 3"], direction: Float[Tensor, "B R 3"], z_bg: Float[Tensor, "B z"]
                 ) -> tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R c"]]:
-        """Rays of the frozen background camera (NeRF frame) → RGB (B, R, 3) and features (B, R, c)."""
-        depth = torch.linspace(-0.5, 0, self.samples, device=direction.device)
-        x = positional_encoding(inverted_sphere(origin, direction, -depth), self.frequencies)
+        """Rays of the background's camera (NeRF frame) → RGB (B, R, 3) and features (B, R, c)."""
+        weight, hidden = self.march(inverted_sphere(origin, direction, -self.depth().to(direction.device)), z_bg)
+        return self.head((weight[..., None] * hidden).sum(2))               # Σ weight = 1: the linear heads come after
+
+    def depth(self) -> Float[Tensor, "S"]:
+        """The samples' places: minus the inverse radius, from −background_start to 0."""
+        return torch.linspace(-1, 0, self.samples) * self.start
+
+    def march(self, points: Float[Tensor, "B R S 4"], z_bg: Float[Tensor, "B z"]
+              ) -> tuple[Float[Tensor, "B R S"], Float[Tensor, "B R S h"]]:
+        """Points on the inverted sphere → their weights, which sum to 1 on each ray, and their hidden features."""
+        x = positional_encoding(points, self.frequencies)
         b, r, s, _ = x.shape
         x = F.relu(self.fc_in(torch.cat([x, z_bg[:, None, None].expand(-1, r, s, -1)], -1)))
         for block in self.blocks:
             x = F.relu(block(x))
         sigma = F.relu(self.sigma_out(x).squeeze(-1).float())
+        depth = self.depth().to(sigma)
         step = torch.cat([depth.diff(), depth.new_full((1,), 1e10)])
         alpha = 1 - torch.exp(-sigma * step)
         alpha = torch.cat([alpha[..., :-1], torch.ones_like(alpha[..., :1])], -1)
-        weight = alpha * torch.cumprod(torch.cat([torch.ones_like(alpha[..., :1]), 1 - alpha[..., :-1] + 1e-10], -1), -1)
-        features = self.feat_out((weight[..., None] * x).sum(2))             # Σ weight = 1: the linear head comes after
+        return alpha * torch.cumprod(torch.cat([torch.ones_like(alpha[..., :1]), 1 - alpha[..., :-1] + 1e-10], -1), -1), x
+
+    def head(self, hidden: Float[Tensor, "*R h"]) -> tuple[Float[Tensor, "*R 3"], Float[Tensor, "*R c"]]:
+        """Hidden features, of samples or composited ones → RGB (…, 3) and features (…, c)."""
+        features = self.feat_out(hidden)
         rgb_weight = self.to_rgb.weight.flatten(1) / math.sqrt(self.to_rgb.weight.shape[1])
         return features @ rgb_weight.T + self.to_rgb.bias, features
 

@@ -21,19 +21,33 @@ Deform = Callable[[Float[Tensor, "B P 3"]], Float[Tensor, "B P 3"]]
 @dataclass
 class Rendered:
     """What R rays saw. features (B, R, c), rgb (B, R, 3), depth (B, R) mean depth of the foreground along the optical
-    axis, alpha (B, R) its opacity, optical (B, R) its optical depth ∫σ."""
+    axis, alpha (B, R) its opacity, optical (B, R) its optical depth ∫σ, tau_fine (B, R, n_fine) the importance samples' places
+    in [0, 1] in the order in which they were drawn (None where there are none)."""
 
     features: Float[Tensor, "B R c"]
     rgb: Float[Tensor, "B R 3"]
     depth: Float[Tensor, "B R"]
     alpha: Float[Tensor, "B R"]
     optical: Float[Tensor, "B R"]
+    tau_fine: Float[Tensor, "B R m"] | None = None
 
     def maps(self) -> tuple[Float[Tensor, "B c r r"], Float[Tensor, "B 3 r r"]]:
         """Features (B, c, r, r) and RGB (B, 3, r, r), where the rays form a square grid."""
         b, n, _ = self.features.shape
         r = round(n**0.5)
         return (self.features.transpose(1, 2).reshape(b, -1, r, r), self.rgb.transpose(1, 2).reshape(b, 3, r, r))
+
+
+@dataclass
+class Samples:
+    """The foreground along R rays, S samples in order of depth: depth t, density sigma (B, R, S), hidden features
+    (B, R, S, h), the length |d| of a ray's direction (B, R), tau_fine as in `Rendered`."""
+
+    depth: Float[Tensor, "B R S"]
+    sigma: Float[Tensor, "B R S"]
+    hidden: Float[Tensor, "B R S h"]
+    length: Float[Tensor, "B R"]
+    tau_fine: Float[Tensor, "B R m"] | None
 
 
 class Mapping(nn.Module):
@@ -61,6 +75,11 @@ class Mapping(nn.Module):
             x = layer(x)
         return x
 
+    def truncate(self, ws: Float[Tensor, "B L w"], psi: float, cutoff: int | None = None) -> Float[Tensor, "B L w"]:
+        """``w_avg + ψ·(w − w_avg)`` in the first `cutoff` slots (all of them by default): StyleGAN's truncation trick."""
+        n = ws.shape[1] if cutoff is None else cutoff
+        return torch.cat([torch.lerp(self.w_avg, ws[:, :n], psi), ws[:, n:]], 1)
+
 
 class Generator(nn.Module):
     """The 3D-aware generator. `config` says how large its parts are; see `stylenerf.config`."""
@@ -70,7 +89,8 @@ class Generator(nn.Module):
         self.config = config
         self.mapping = Mapping(config)
         self.foreground = ForegroundField(config.field, config.w_dim, config.feature_dim)
-        self.background = BackgroundField(config)
+        if config.background:
+            self.background = BackgroundField(config)
         self.upsampler = Upsampler(config)
 
     def broadcast(self, w: Float[Tensor, "B w"]) -> Float[Tensor, "B L w"]:
@@ -78,34 +98,57 @@ class Generator(nn.Module):
         return w[:, None].expand(-1, self.config.num_ws, -1)
 
     def render_rays(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera, x: Float[Tensor, "#B R"],
-                    y: Float[Tensor, "#B R"], deform: Deform | None = None, jitter: Tensor | None = None) -> Rendered:
+                    y: Float[Tensor, "#B R"], deform: Deform | None = None, jitter: Tensor | None = None,
+                    tau_fine: Float[Tensor, "B R m"] | None = None, background: Camera | None = None) -> Rendered:
         """Volume-render rays through image positions x (right), y (up) in [−1, 1].
 
         deform: moves the sample points (NeRF frame) before the field sees them: ray deformation, Eq. 7. Depths and cell
-        lengths stay those of the straight ray. jitter (B, R, n_samples) in [−0.5, 0.5]: training only.
+        lengths stay those of the straight ray. It is called with the coarse samples, and again with the fine ones; given
+        tau_fine, once with all of them, (B, R·(n_samples + m), 3), on each ray the coarse ones first. jitter
+        (B, R, n_samples) in [−0.5, 0.5]: training only. tau_fine (B, R, m) in [0, 1]: where the fine samples are, instead of
+        drawing them by importance. background: the camera that sees the background, by default the frozen one.
         """
+        s = self.march(ws, camera, x, y, deform, jitter, tau_fine)
+        weights, transmittance = ray_weights(s.sigma, s.depth, s.length, wall=not self.config.background)
+        alpha = weights.sum(-1)
+        composited = (weights[..., None, :].to(s.hidden.dtype) @ s.hidden).squeeze(-2).float()
+        rgb, features = self.foreground.head(composited, alpha, ws)
+        if self.config.background:
+            behind_rgb, behind = self.background(*self.background_rays(x, y, len(ws), background), z_bg)
+            rgb, features = rgb + transmittance[..., None] * behind_rgb, features + transmittance[..., None] * behind
+        return Rendered(features=features, rgb=rgb, depth=(weights * s.depth).sum(-1) / (alpha + 1e-4), alpha=alpha,
+                        optical=-torch.log(transmittance + 1e-12), tau_fine=s.tau_fine)
+
+    def march(self, ws: Float[Tensor, "B L w"], camera: Camera, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"],
+              deform: Deform | None = None, jitter: Tensor | None = None, tau_fine: Float[Tensor, "B R m"] | None = None
+              ) -> Samples:
+        """The samples of the foreground along these rays, before compositing; arguments as in `render_rays`."""
         c = self.config
-        direction = cam.pixel_directions(camera, x, y)
+        direction = cam.pixel_directions(camera, x, y, c.fov)
         origin, length = camera.eye[:, None, None], direction.norm(dim=-1)
         depth = cam.sample_depths(c.near, c.far, c.n_samples, jitter=jitter).to(direction)
         depth = depth.expand(*direction.shape[:2], c.n_samples)
-        sigma, hidden = self._field(origin + depth[..., None] * direction[:, :, None], ws, deform)
-        if c.n_fine:
+
+        def field(depth: Tensor) -> tuple[Tensor, Tensor]:
+            return self._field(origin + depth[..., None] * direction[:, :, None], ws, deform)
+
+        if tau_fine is not None:
+            fine = c.far * tau_fine + c.near * (1 - tau_fine)
+            all_sigma, all_hidden = field(torch.cat([depth, fine], -1))
+            sigma, fine_sigma = all_sigma.split([c.n_samples, fine.shape[-1]], -1)
+            hidden, fine_hidden = all_hidden.split([c.n_samples, fine.shape[-1]], -2)
+        else:
+            sigma, hidden = field(depth)
+            if not c.n_fine:
+                return Samples(depth, sigma, hidden, length, None)
             weights, _ = ray_weights(sigma, depth, length)
-            tau = importance_samples(torch.linspace(0, 1, c.n_samples, device=depth.device), weights, c.n_fine)
-            fine = c.far * tau + c.near * (1 - tau)
-            fine_sigma, fine_hidden = self._field(origin + fine[..., None] * direction[:, :, None], ws, deform)
-            depth, order = torch.cat([fine, depth], -1).sort(-1)
-            sigma = torch.cat([fine_sigma, sigma], -1).gather(-1, order)
-            hidden = torch.cat([fine_hidden, hidden], -2).gather(-2, order[..., None].expand(*order.shape, hidden.shape[-1]))
-        weights, transmittance = ray_weights(sigma, depth, length)
-        alpha = weights.sum(-1)
-        composited = (weights[..., None, :].to(hidden.dtype) @ hidden).squeeze(-2).float()
-        rgb, features = self.foreground.head(composited, alpha, ws)
-        behind_rgb, behind = self.background(*self._background_rays(x, y, len(ws)), z_bg)
-        return Rendered(features=features + transmittance[..., None] * behind, rgb=rgb + transmittance[..., None] * behind_rgb,
-                        depth=(weights * depth).sum(-1) / (alpha + 1e-4), alpha=alpha,
-                        optical=-torch.log(transmittance + 1e-12))
+            tau_fine = importance_samples(torch.linspace(0, 1, c.n_samples, device=depth.device), weights, c.n_fine)
+            fine = c.far * tau_fine + c.near * (1 - tau_fine)
+            fine_sigma, fine_hidden = field(fine)
+        depth, order = torch.cat([fine, depth], -1).sort(-1)
+        sigma = torch.cat([fine_sigma, sigma], -1).gather(-1, order)
+        hidden = torch.cat([fine_hidden, hidden], -2).gather(-2, order[..., None].expand(*order.shape, hidden.shape[-1]))
+        return Samples(depth, sigma, hidden, length, tau_fine)
 
     def _field(self, points: Float[Tensor, "B R S 3"], ws: Tensor, deform: Deform | None) -> tuple[Tensor, Tensor]:
         b, r, s, _ = points.shape
@@ -113,23 +156,35 @@ class Generator(nn.Module):
         sigma, hidden = self.foreground(flat if deform is None else deform(flat), ws)
         return sigma.view(b, r, s), hidden.view(b, r, s, -1)
 
-    def _background_rays(self, x: Tensor, y: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        pose = torch.tensor([[0.0, self.config.background_pitch, 0.0]], device=x.device).expand(batch, 3)
-        camera = Camera.from_pose(pose)
-        return camera.eye, cam.pixel_directions(camera, x, y)
+    def background_rays(self, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"], batch: int, camera: Camera | None = None
+                        ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B R 3"]]:
+        """Origin and directions of the rays that see the background through image positions x, y; camera: None for the frozen
+        one."""
+        if camera is None:
+            pose = torch.tensor([[0.0, self.config.background_pitch, 0.0]], device=x.device).expand(batch, 3)
+            camera = Camera.from_pose(pose)
+        return camera.eye, cam.pixel_directions(camera, x, y, self.config.fov)
 
     def grid(self, resolution: int | None = None) -> tuple[Float[Tensor, "1 R"], Float[Tensor, "1 R"]]:
-        """Image positions x, y in [−1, 1] of the ray grid, row-major from the top left."""
+        """Image positions x, y in [−1, 1] of the ray grid, row-major from the top left.
+
+        The centres of r × r cells; under `align_corner` every nth place of a grid that runs from −1 to 1 with one place for
+        each of the image's pixels, so that the ray grid reaches the left and top edges but not the others.
+        """
         r = resolution or self.config.ray_resolution
         u = (torch.arange(r) + 0.5) / r * 2 - 1
+        if self.config.align_corner:
+            pixels = max(r, self.config.resolution)
+            u = torch.linspace(-1, 1, pixels)[torch.arange(r) * pixels // r]
         y, x = torch.meshgrid(-u, u, indexing="ij")
         device = self.mapping.w_avg.device
         return x.reshape(1, -1).to(device), y.reshape(1, -1).to(device)
 
     def features(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera,
-                 deform: Deform | None = None) -> Rendered:
-        """The whole feature map: one ray per cell of the 32 × 32 grid."""
-        return self.render_rays(ws, z_bg, camera, *self.grid(), deform=deform)
+                 deform: Deform | None = None, tau_fine: Float[Tensor, "B R m"] | None = None,
+                 background: Camera | None = None) -> Rendered:
+        """The whole feature map: one ray per cell of the 32 × 32 grid. Arguments as in `render_rays`."""
+        return self.render_rays(ws, z_bg, camera, *self.grid(), deform=deform, tau_fine=tau_fine, background=background)
 
     def upsample(self, features: Float[Tensor, "B c r r"], rgb: Float[Tensor, "B 3 r r"], ws: Float[Tensor, "B L w"]
                  ) -> Float[Tensor, "B 3 H W"]:

@@ -68,7 +68,8 @@ class ModulatedLinear(nn.Module):
 class ModulatedConv(nn.Module):
     """A modulated convolution on images (StyleGAN2); linear, the caller adds bias and activation.
 
-    demodulate False is the ToRGB form: style / √(in · k²), no normalisation.
+    demodulate False is the ToRGB form: style / √(in · k²), no normalisation. gain: scales the input, by way of the weights.
+    turned: with the kernel turned round.
     """
 
     def __init__(self, n_in: int, n_out: int, w_dim: int, kernel: int, *, demodulate: bool = True) -> None:
@@ -77,7 +78,8 @@ class ModulatedConv(nn.Module):
         self.affine = FullyConnected(w_dim, n_in, bias=1.0)
         self.demodulate = demodulate
 
-    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"]) -> Float[Tensor, "B o H W"]:
+    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"], gain: Tensor | None = None,
+                turned: bool = False) -> Float[Tensor, "B o H W"]:
         s = self.affine(w).float()
         weight = self.weight * s[:, None, :, None, None]
         if self.demodulate:
@@ -85,7 +87,8 @@ class ModulatedConv(nn.Module):
         else:
             weight = weight / math.sqrt(self.weight[0].numel())
         padding = self.weight.shape[-1] // 2
-        weight = weight.to(x.dtype)
+        weight = (weight if gain is None else weight * gain).to(x.dtype)
+        weight = weight.flip(3, 4) if turned else weight
         return torch.cat([F.conv2d(x[i : i + 1], weight[i], padding=padding) for i in range(len(x))])
 
 

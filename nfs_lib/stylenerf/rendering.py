@@ -5,18 +5,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def ray_weights(sigma: Float[Tensor, "*R S"], depth: Float[Tensor, "*R S"], length: Float[Tensor, "*R"]
+def ray_weights(sigma: Float[Tensor, "*R S"], depth: Float[Tensor, "*R S"], length: Float[Tensor, "*R"], wall: bool = False
                 ) -> tuple[Float[Tensor, "*R S"], Float[Tensor, "*R"]]:
     """Compositing weights of the samples of each ray, and the light that passes all of them.
 
     ``δᵢ = (tᵢ₊₁ − tᵢ)·|d|``, ``αᵢ = 1 − exp(−σᵢ·δᵢ)``, ``Tᵢ = Π (1 − αⱼ) over j < i``, ``wᵢ = αᵢ·Tᵢ``. The last sample has
-    no cell behind it and weighs nothing: what isn't stopped before it belongs to the background.
+    no cell behind it and weighs nothing: what isn't stopped before it belongs to the background. wall: there is no background;
+    the last sample stops everything, and the weights' sum is 1.
 
-    sigma, depth t: (…, S); length: |d| (…). Returns w (…, S) and the transmittance (…).
+    sigma, depth t: (…, S); length: |d| (…). Returns w (…, S) and the transmittance up to the last sample (…).
     """
     delta = torch.cat([depth.diff(dim=-1), torch.zeros_like(depth[..., :1])], -1) * length[..., None]
     optical = sigma * delta
     alpha = 1 - torch.exp(-optical)
+    if wall:
+        alpha = torch.cat([alpha[..., :-1], torch.ones_like(alpha[..., :1])], -1)
     through = torch.exp(-(torch.cumsum(optical, -1) - optical))
     return alpha * through, torch.exp(-optical.sum(-1))
 

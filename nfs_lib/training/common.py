@@ -10,7 +10,6 @@ export("estimator", model.state_dict(), figures, "nfs train estimator", seed, st
        config={"width": 32}, out=out)
 """
 
-import hashlib
 import json
 import math
 import signal
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nfs_lib.checkpoints import write_part
 from nfs_lib.errors import BadInput, CorruptWeights
 from nfs_lib.paths import data_folder, replacing
 from nfs_lib.progress import progress
@@ -302,35 +302,12 @@ def export(
     out: the training's --out folder, else data/weights/open.
     Raises ValueError, naming the tensor, if a weight is NaN, infinite, or too large for fp16.
     """
-    from safetensors.torch import save_file
-
     tensors = {}
     for name, value in state_dict.items():
         dtype = torch.float16 if value.is_floating_point() else value.dtype
-        small = value.detach().cpu().to(dtype, copy=True)
-        if not torch.isfinite(small).all():
+        tensors[name] = value.detach().cpu().to(dtype)
+        if not torch.isfinite(tensors[name]).all():
             raise ValueError(f"{part}: {name} isn't finite in fp16 (largest: {value.abs().max().item():.3g})")
-        tensors[name] = small.contiguous()
-    folder = weights_folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    path, manifest = folder / f"{part}.safetensors", folder / "manifest.json"
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
-    content = path.read_bytes()
-    entry = {
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-        "licence": licence,
-        "made_by": command,
-        "seed": seed,
-        "steps": steps,
-        "seconds": round(seconds),
-        "figures": {name: float(value) for name, value in figures.items()},
-        "config": dict(config or {}),
-    }
-    parts = json.loads(manifest.read_text())["parts"] if manifest.is_file() else {}
-    parts = dict(sorted({**parts, part: entry}.items()))
-    with replacing(manifest) as temporary:
-        temporary.write_text(json.dumps({"parts": parts}, indent=1) + "\n")
-    return path
+    written = write_part(weights_folder(out), part, tensors, licence, command, dict(config or {}), seed=seed, steps=steps,
+                         seconds=round(seconds), figures={name: float(value) for name, value in figures.items()})
+    return written.path
