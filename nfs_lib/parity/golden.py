@@ -25,10 +25,10 @@ class Parity(NamedTuple):
 
     def __str__(self) -> str:
         if math.isnan(self.error):
-            return f"{self.name:12s} not yet covered: the kit has no check for this set"
+            return f"{self.name:22s} not yet covered: the kit has no check for this set"
         verdict = "ok  " if self.ok else "OVER"
         where = f" ({self.worst})" if self.worst else ""
-        return f"{self.name:12s} {verdict} error {self.error:.2e}, tolerance {self.tolerance:.0e}{where}"
+        return f"{self.name:22s} {verdict} error {self.error:.2e}, tolerance {self.tolerance:.0e}{where}"
 
 
 class GoldenSet(NamedTuple):
