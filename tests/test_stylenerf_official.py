@@ -60,7 +60,7 @@ def test_every_number_of_a_set_is_the_authors(name):
 def test_a_set_is_one_line_of_parity():
     results = parity.run(HOME.parent, only="v4")
     assert [(r.name, r.ok) for r in results] == [("v4", True)]
-    assert str(results[0]).startswith("v4           ok   error ")
+    assert str(results[0]).split()[:3] == ["v4", "ok", "error"]
     assert results[0].worst in str(results[0])
 
 
