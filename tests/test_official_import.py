@@ -186,7 +186,7 @@ def test_a_face_model(folder, tmp_path):
 
 
 def test_a_folder_of_originals_is_handed_to_their_converter(folder, tmp_path, monkeypatch):
-    from nfs_lib.face import bfm_originals
+    from nfs_lib.official import bfm_originals
 
     (tmp_path / "BFM").mkdir()
     with pytest.raises(MissingWeights, match="01_MorphableModel.mat"):

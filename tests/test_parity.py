@@ -10,8 +10,8 @@ import torch
 
 from nfs_lib import audio, parity
 from nfs_lib.errors import BadInput
-from nfs_lib.face.bfm_originals import read_mat
 from nfs_lib.lipaint import LipaintNet
+from nfs_lib.official.bfm_originals import read_mat
 from nfs_lib.parity import golden
 
 GOLDENS = Path(__file__).parent / "goldens"

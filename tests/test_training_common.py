@@ -15,7 +15,8 @@ from torch import nn
 
 from nfs_lib.errors import BadInput, CorruptWeights
 from nfs_lib.training import common
-from nfs_lib.training.common import Ema, Loop, MuonAdam, numpy_rng, seed_everything, step_rng, warm_cosine
+from nfs_lib.training.common import Ema, Loop, numpy_rng, seed_everything, step_rng, warm_cosine
+from nfs_lib.training.muon import MuonAdam, orthogonal
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,7 +145,9 @@ def test_ema_follows_a_constant_and_halves_a_step():
     assert torch.equal(fresh.state["weight"], ema.state["weight"]) and fresh.updates == ema.updates
 
 
-def test_muon_adam_is_muon_on_matrices_and_adam_on_the_rest():
+def test_muon_adam_is_muon_on_matrices_and_adam_on_the_rest(monkeypatch):
+    """Against torch's own Muon, but in float32, where that goes over to bfloat16."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     torch.manual_seed(0)
     matrix, kernel = torch.randn(6, 9), torch.randn(5, 4, 3, 3)
     bias = torch.randn(6)
@@ -168,6 +171,17 @@ def test_muon_adam_is_muon_on_matrices_and_adam_on_the_rest():
     torch.testing.assert_close(ours[1].permute(0, 2, 3, 1).flatten(1), theirs[1])
     torch.testing.assert_close(ours[2], theirs[2])
     assert (ours[1] - kernel).abs().min() > 0
+
+
+def test_orthogonal_brings_all_singular_values_near_one():
+    torch.manual_seed(0)
+    for shape in ((40, 12), (12, 40), (20, 20)):
+        g = torch.randn(shape)
+        u, s, v = torch.linalg.svd(g, full_matrices=False)
+        made = orthogonal(g)
+        inner = torch.diagonal(u.T @ made @ v.T)                            # the same directions, other lengths
+        assert torch.allclose(u @ torch.diag(inner) @ v, made, atol=1e-4)
+        assert inner[s > 0.1 * s[0]].min() > 0.6 and inner.max() < 1.3
 
 
 def test_muon_adam_goes_on_where_it_stopped():

@@ -1,7 +1,7 @@
 """The Basel Face Model as the paper's code uses it (section 3.2, Eq. 3): shape, texture, light, pose and projection.
 
 Its arrays are those of `BFM_model_front.mat`, which Deep3DFaceReconstruction cuts out of the licensed originals (see
-`bfm_originals.convert`).
+`official.bfm_originals.convert`).
 
 **Deep3D's frame**: decimetres, origin at the middle of the mean face, x to the image's right, y up, z out of the face. Points
 are row vectors, and a rotation is given transposed: V = S·R + t. The camera stands at z = 10 and sees 224 × 224 pixels.
@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from nfs_lib.camera import FOV, HEAD_TO_NERF, ORBIT_CENTRE
 from nfs_lib.errors import BadInput, CorruptWeights
-from nfs_lib.face.bfm_originals import convert
 from nfs_lib.face.fitting import shade
 from nfs_lib.face.model import Coefficients, MorphableModel
 
-__all__ = ["Bfm", "BfmCoefficients", "as_morphable", "camera_matrix", "convert", "plane", "project", "rotation", "to_camera"]
+__all__ = ["Bfm", "BfmCoefficients", "as_morphable", "camera_matrix", "plane", "project", "rotation", "to_camera"]
 
 SIDE = 224  # pixels
 FOCAL = 1015.0  # pixels

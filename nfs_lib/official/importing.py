@@ -19,7 +19,7 @@ def import_file(path: str | Path, folder: str | Path | None = None) -> list[Part
     path = Path(path)
     folder = world_folder("paper") if folder is None else Path(folder)
     if path.is_dir():
-        from nfs_lib.face.bfm_originals import convert
+        from nfs_lib.official.bfm_originals import convert
 
         content, made_by = dict(convert(path)), f"nfs weights import {path.name}"
     else:

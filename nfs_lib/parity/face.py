@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from nfs_lib.face import bfm as model
 from nfs_lib.face import bfm_fitting as fitting
-from nfs_lib.face.bfm_originals import convert, read_mat
 from nfs_lib.face.reconnet import ReconNet
+from nfs_lib.official.bfm_originals import convert, read_mat
 from nfs_lib.parity.golden import Compared, GoldenSet
 
 

@@ -30,6 +30,9 @@ def check(home: Path, only: str | None = None) -> list[Parity]:
             except (NfsError, LookupError, RuntimeError, TypeError, ValueError) as error:       # also: shapes that don't fit
                 results.append(Parity(name, math.inf, EXACT, False, " ".join(str(error).split())))
                 continue
+            if not found:
+                results.append(Parity(name, math.inf, EXACT, False, "nothing in it is known"))
+                continue
             worst = max(found, key=lambda tensor: found[tensor][0] / found[tensor][1])
             left = sorted(Set(home, name).outputs.keys() - found.keys())
             where = worst + (f"; not compared: {', '.join(left)}" if left else "")

@@ -60,7 +60,6 @@ class StyledConv(nn.Module):
             large = large + self.adapter[1](self.beside(x))
         return large if "noblur" in self.mode else filter2d(large, (2, 1))
 
-
     def beside(self, x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d 2*H 2*W"]:
         """The adapter's first layer on the enlarged cells and the means of their neighbours, side by side.
 

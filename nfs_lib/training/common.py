@@ -75,49 +75,6 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
-class MuonAdam:
-    """Muon for weight matrices (a convolution's kernel counts as one, flattened), Adam for all else.
-
-    groups: lists of parameters; `set_rates` gives each group its rate. Muon's is on Adam's scale ("match_rms_adamw"). Muon
-    reaches the same loss in a third of Adam's steps here (Jordan et al. 2024; Liu et al. 2025).
-    """
-
-    def __init__(self, groups: list[list[nn.Parameter]]) -> None:
-        matrix = [[p for p in group if p.ndim > 1 and min(p.flatten(1).shape) > 3] for group in groups]
-        chosen = {id(p) for group in matrix for p in group}
-        rest = [[p for p in group if id(p) not in chosen] for group in groups]
-        # a view shares the parameter's memory; kernels in channels-last layout are looked at in that order
-        self.order = {p: (0, 2, 3, 1) if p.ndim == 4 and not p.is_contiguous() else range(p.ndim) for g in matrix for p in g}
-        self.view = {p: p.detach().permute(*order).view(len(p), -1) for p, order in self.order.items()}
-        self.muon = torch.optim.Muon([{"params": [self.view[p] for p in group]} for group in matrix], weight_decay=0.0,
-                                     adjust_lr_fn="match_rms_adamw")
-        self.adam = torch.optim.Adam([{"params": group} for group in rest], betas=(0.9, 0.99))
-
-    def set_rates(self, muon: list[float], adam: list[float]) -> None:
-        """Learning rates, one per group."""
-        for optimiser, rates in ((self.muon, muon), (self.adam, adam)):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate
-
-    def zero_grad(self) -> None:
-        self.adam.zero_grad(set_to_none=True)
-        for p in self.view:
-            p.grad = None
-
-    def step(self) -> None:
-        for p, view in self.view.items():
-            view.grad = None if p.grad is None else p.grad.permute(*self.order[p]).reshape(view.shape)
-        self.muon.step()
-        self.adam.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        self.muon.load_state_dict(state_dict["muon"])
-        self.adam.load_state_dict(state_dict["adam"])
-
-
 class Ema:
     """Running mean of a module's weights (Polyak); buffers and integers are copied. `state` is for export."""
 

@@ -25,13 +25,13 @@ from nfs_lib.stylenerf import Generator
 from nfs_lib.training.common import (
     Ema,
     Loop,
-    MuonAdam,
     export,
     run_folder,
     seed_everything,
     step_rng,
     warm_cosine,
 )
+from nfs_lib.training.muon import MuonAdam
 
 PAIRS = 9000  # the generator's training pictures; rendered here if they aren't there yet
 BATCH = 32

@@ -19,7 +19,8 @@ from nfs_lib.camera import HEAD_TO_NERF, Camera
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.stylenerf import OPEN, Discriminator, Generator
 from nfs_lib.stylenerf.generator import Rendered
-from nfs_lib.training.common import Ema, Loop, MuonAdam, export, run_folder, seed_everything, step_rng
+from nfs_lib.training.common import Ema, Loop, export, run_folder, seed_everything, step_rng
+from nfs_lib.training.muon import MuonAdam
 from nfs_lib.training.pairs import HELD_OUT_SEED, Pairs, draw_patch, draw_rays, load_pairs
 
 PAIRS = 9000

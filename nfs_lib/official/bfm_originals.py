@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nfs_lib.errors import CorruptWeights, MissingWeights
+from nfs_lib.official.readers import read
 
 ORIGINALS = {
     "01_MorphableModel.mat": "the Basel Face Model 2009, from the University of Basel (registration, non-commercial research)",
@@ -69,13 +70,7 @@ def convert(folder: str | Path) -> dict[str, np.ndarray]:
 
 def read_mat(path: Path, *names: str) -> dict[str, np.ndarray]:
     """The numeric arrays of a MATLAB file. Raises CorruptWeights if it can't be read or lacks one of `names`."""
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path)
-    except Exception as error:  # scipy raises all kinds for broken files
-        raise CorruptWeights(f"{path} can't be read as a MATLAB file ({error}); download it anew") from error
-    arrays = {k: v for k, v in content.items() if isinstance(v, np.ndarray) and v.dtype.kind in "fiub"}
+    arrays = read(path)
     if absent := [name for name in names if name not in arrays]:
         raise CorruptWeights(f"{path} lacks {', '.join(absent)}: it is another file than its name says; download it anew")
     return arrays
