@@ -68,10 +68,18 @@ def match(points: Float[Tensor, "P 3"], vertices: Float[Tensor, "V 3"], rule: st
     """Eq. 6: the nearest vertex of every sample, both in the head frame.
 
     rule "paper": one vertex, nearest on XY. "k-nearest": the k nearest on XY, weighted by inverse distance, which smooths the
-    jumps between neighbouring cells. "3d": one vertex, nearest in space. Raises ValueError for another rule.
+    jumps between neighbouring cells. "3d": one vertex, nearest in space. Raises ValueError for another rule, or coordinates
+    that aren't finite.
     """
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}: one of {', '.join(RULES)}")
+    if not (torch.isfinite(points).all() and torch.isfinite(vertices).all()):
+        raise ValueError("samples or vertices have coordinates that aren't finite")
+    if rule == "paper":
+        from nfs_lib.nearest import nearest
+
+        found, far = (torch.from_numpy(a) for a in nearest(*(a.detach()[:, :2].double().numpy() for a in (points, vertices))))
+        return Match(found[:, None], torch.ones(len(found), 1), far.float())
     axes = 3 if rule == "3d" else 2
     tree = cKDTree(vertices[:, :axes].numpy())
     distance, index = tree.query(points[:, :axes].detach().numpy(), k=k if rule == "k-nearest" else 1, workers=-1)

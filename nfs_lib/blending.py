@@ -52,9 +52,9 @@ class MaskMean:
         return torch.stack(list(self.masks)).mean(0)
 
 
-def blend(deformed: Float[Tensor, "B c r r"], inpainted: Float[Tensor, "B c r r"], mask: Float[Tensor, "r r"]
-          ) -> Float[Tensor, "B c r r"]:
-    """``φ = (1 − M)·φ_deformed + M·φ_inpainted`` (Eq. 12)."""
+def blend(deformed: Float[Tensor, "B c *r"], inpainted: Float[Tensor, "B c *r"], mask: Float[Tensor, "*r"]
+          ) -> Float[Tensor, "B c *r"]:
+    """``φ = (1 − M)·φ_deformed + M·φ_inpainted`` (Eq. 12), of whole maps (…, r, r) or of some of their cells (…, n)."""
     return deformed + mask * (inpainted - deformed)
 
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from nfs_lib.alignment import Match, face_vertices, match, on_official_square
 from nfs_lib.blending import MaskMean, blend, blend_at, mouth_mask
 from nfs_lib.camera import Camera, frontal, nerf_to_head, pixel_directions, sample_depths
+from nfs_lib.cpu import in_parallel, keep_freed_memory
 from nfs_lib.deformation import deform_nerf, displacement
 from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.progress import progress
+from nfs_lib.stylenerf.generator import Rendered
 
 if TYPE_CHECKING:
     from nfs_lib.inversion import Inversion
@@ -70,6 +72,9 @@ class TalkingHead:
         self.chosen = face_vertices(self.model, self.stride)
         self.v_init = self.vertices(self.face.expression)
         self.masks = MaskMean(self.mask_frames)
+        g = self.inversion.generator
+        with torch.no_grad():                            # the background is the same in every frame
+            self.behind = g.behind(*g.grid(), self.inversion.z_bg) if g.config.background else None
 
     def vertices(self, expression: Float[Tensor, "1 E"]) -> Float[Tensor, "V 3"]:
         """The portrait's 3DMM with another expression (Eq. 3), those vertices that take part in matching, head frame."""
@@ -93,12 +98,10 @@ class TalkingHead:
         none. Remembered for the last camera."""
         if not self.inversion.generator.config.n_fine:
             return None
-        key = seen_as(camera)
-        if key not in self._fine:
-            self._fine.clear()
-            g, inv = self.inversion.generator, self.inversion
-            self._fine[key] = g.features(g.broadcast(inv.w), inv.z_bg, camera).tau_fine
-        return self._fine[key]
+        found, key, g, inv = self._fine, seen_as(camera), self.inversion.generator, self.inversion
+        if key not in found:
+            found = self._fine = {key: g.features(g.broadcast(inv.w), inv.z_bg, camera, behind=self.behind).tau_fine}
+        return found[key]
 
     def matched_from(self, camera: Camera) -> Camera:
         """The camera whose samples are matched: this one; by the official rule the frontal one, for any other."""
@@ -110,12 +113,11 @@ class TalkingHead:
         if self.rule == "now":
             return match(self.samples(camera), v_t)
         camera = self.matched_from(camera)
-        key = seen_as(camera)
-        if key not in self._matched:
-            self._matched.clear()
+        found, key = self._matched, seen_as(camera)
+        if key not in found:
             rule = "paper" if self.rule == "official" else self.rule
-            self._matched[key] = match(self.samples(camera), self.v_init, rule)
-        return self._matched[key]
+            found = self._matched = {key: match(self.samples(camera), self.v_init, rule)}
+        return found[key]
 
     @torch.no_grad()
     def deformed(self, beta: Float[Tensor, "1 E"], camera: Camera) -> tuple[Tensor, Tensor]:
@@ -123,19 +125,30 @@ class TalkingHead:
         g, inv, v_t = self.inversion.generator, self.inversion, self.vertices(beta)
         delta = displacement(self.v_init, v_t, self.planar)                                       # ΔV_t
         move, fine = deform_nerf(self.match(camera, v_t), delta), self.fine(self.matched_from(camera))
-        return g.features(g.broadcast(inv.w), inv.z_bg, camera, move, tau_fine=fine).maps()
+        return g.features(g.broadcast(inv.w), inv.z_bg, camera, move, tau_fine=fine, behind=self.behind).maps()
 
-    @torch.no_grad()
     def inpainted(self, beta: Float[Tensor, "1 E"], camera: Camera) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """The face of LipaintNet's latent, whose mouth fits β_t (Eq. 8), and where that mouth is (the M of Eq. 12)."""
+        face = self.inpainted_rays(beta, camera, torch.arange(self.inversion.generator.config.ray_resolution**2)).maps()
+        if self.segmented:
+            return face, self.world.segmenter.mouth(self.upsampled(*face))[0]
+        return face, self.mask(beta, camera)
+
+    @torch.no_grad()
+    def inpainted_rays(self, beta: Float[Tensor, "1 E"], camera: Camera, cells: Int[Tensor, "n"]) -> Rendered:
+        """What the rays of these cells of the feature map see of LipaintNet's face (Eq. 8)."""
         g, inv = self.inversion.generator, self.inversion
         ws, w_exp, n = g.broadcast(inv.w), self.world.lipaint(inv.w, beta), g.config.n_nerf_ws
+        ws = torch.cat([g.broadcast(w_exp)[:, :n], ws[:, n:]], 1)
         fine = self.fine(frontal()) if self.rule == "official" else None
-        face = g.features(torch.cat([g.broadcast(w_exp)[:, :n], ws[:, n:]], 1), inv.z_bg, camera, tau_fine=fine)
-        if self.segmented:
-            return face.maps(), self.world.segmenter.mouth(g.upsample(*face.maps(), ws))[0]
+        x, y = g.grid()
+        return g.render_rays(ws, inv.z_bg, camera, x[:, cells], y[:, cells], tau_fine=None if fine is None else fine[:, cells],
+                             behind=self.behind and (self.behind[0][:, cells], self.behind[1][:, cells]))
+
+    def mask(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "r r"]:
+        """Where the 3DMM's mouth is in this frame (the M of Eq. 12)."""
         points = self.model.landmark_points(self.face.replace(expression=beta))[0]
-        return face.maps(), mouth_mask(points, camera, g.config.ray_resolution)
+        return mouth_mask(points, camera, self.inversion.generator.config.ray_resolution)
 
     def layers(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Layers:
         """What a frame is blended from: the face with expression β_t, seen by this camera."""
@@ -144,23 +157,49 @@ class TalkingHead:
     @torch.no_grad()
     def compose(self, layers: Layers) -> Float[Tensor, "3 H W"]:
         """The picture of one frame's layers (Eq. 12–14), the mask averaged with those of the frames before."""
-        g, (features, rgb) = self.inversion.generator, layers.deformed
+        features, rgb = layers.deformed
         if layers.inpainted is not None and layers.mask is not None:
             mask = self.masks(layers.mask)                                                        # Eq. 13
             merge = blend_at if self.segmented else blend
             features = merge(features, layers.inpainted[0], mask)                                 # Eq. 12
             rgb = merge(rgb, layers.inpainted[1], mask) if self.blend_rgb else rgb
-        return g.upsample(features, rgb, g.broadcast(self.inversion.w))[0].clamp(-1, 1)           # Eq. 14
+        return self.upsampled(features, rgb)[0].clamp(-1, 1)                                      # Eq. 14
+
+    @torch.no_grad()
+    def upsampled(self, features: Float[Tensor, "1 c r r"], rgb: Float[Tensor, "1 3 r r"]) -> Float[Tensor, "1 3 H W"]:
+        """The picture of a feature map, painted in the portrait's own style (Eq. 14)."""
+        g = self.inversion.generator
+        return g.upsample(features, rgb, g.broadcast(self.inversion.w))
+
+    @torch.no_grad()
+    def picture(self, beta: Float[Tensor, "1 E"], camera: Camera, mask: Float[Tensor, "r r"]) -> Float[Tensor, "3 H W"]:
+        """A frame with this mask, averaged already: what `compose` makes of `layers`, but LipaintNet's face is only rendered
+        where the mask lets it through."""
+        cells = torch.nonzero(mask.flatten())[:, 0]
+        features, rgb = self.deformed(beta, camera)
+        mouth = self.inpainted_rays(beta, camera, cells)
+        for seen, inside in ((features, mouth.features), (rgb, mouth.rgb))[: 1 + self.blend_rgb]:
+            flat = seen.flatten(2)
+            flat[..., cells] = blend(flat[..., cells], inside.transpose(1, 2), mask.flatten()[cells])        # Eq. 12
+        return self.upsampled(features, rgb)[0].clamp(-1, 1)
 
     def frame(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "3 H W"]:
         """One picture: the face with expression β_t, seen by this camera."""
-        return self.compose(self.layers(beta, camera))
+        if not self.lipaint or self.segmented:
+            return self.compose(self.layers(beta, camera))
+        return self.picture(beta, camera, self.masks(self.mask(beta, camera)))
 
     def frames(self, betas: Float[Tensor, "T E"], poses: Float[Tensor, "T 3"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """All pictures of a clip, 8 bit, one by one."""
         self.masks = MaskMean(self.mask_frames)
-        for beta, pose in zip(betas, poses, strict=True):
-            picture = self.frame(beta[None], Camera.from_pose(pose[None]))
+        keep_freed_memory()
+        moments = ((beta[None], Camera.from_pose(pose[None])) for beta, pose in zip(betas, poses, strict=True))
+        if not self.lipaint or self.segmented:
+            pictures: Iterator[Tensor] = (self.frame(*moment) for moment in moments)
+        else:                                            # all that frames share is the mask, so several can be made at once
+            pictures = in_parallel(lambda moment: self.picture(*moment),
+                                   ((beta, camera, self.masks(self.mask(beta, camera))) for beta, camera in moments))
+        for picture in pictures:
             yield ((picture.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
 
 

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from nfs_lib import alignment, blending, deformation
 from nfs_lib import camera as cam
 from nfs_lib.camera import Camera
 from nfs_lib.face import Coefficients, MorphableModel
+from nfs_lib.nearest import nearest
 
 
 def cloud(n, seed, scale=1.0):
@@ -33,6 +37,38 @@ def test_match_is_the_exhaustive_search():
     nearest = (points[:, :2] - vertices[matched.index[:, 0], :2]).norm(dim=1)
     assert torch.allclose(matched.distance, nearest, atol=1e-5)
     assert torch.equal(matched.weight, torch.ones(500, 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 400), st.integers(0, 2**31), st.sampled_from(["cloud", "line", "clusters", "one place", "lattice"]),
+       st.sampled_from([0.1, 1.0, 40.0]))
+def test_the_nearest_vertex_is_the_nearest_whatever_the_vertices_look_like(n, seed, shape, spread):
+    """Against a KD-tree's distances, far outside too; the lowest number among equals, as an exhaustive search has it."""
+    rng = np.random.default_rng(seed)
+    vertices = rng.normal(size=(n, 2))
+    if shape == "line":
+        vertices[:, rng.integers(2)] = 0.3
+    if shape == "clusters":
+        vertices = vertices * 1e-3 + rng.integers(-3, 4, (n, 2))
+    if shape == "one place":
+        vertices[:] = vertices[0]
+    if shape == "lattice":
+        vertices = np.round(vertices * 2) / 2
+    points = np.round(rng.normal(size=(200, 2)) * spread, 3)
+    index, distance = nearest(points, vertices)
+    squared = ((points[:, None] - vertices[None]) ** 2).sum(-1)
+    assert np.array_equal(index, squared.argmin(1))
+    assert np.allclose(distance, cKDTree(vertices).query(points)[0], rtol=1e-12)
+
+
+def test_coordinates_that_are_no_numbers_are_refused():
+    for bad in (float("nan"), float("inf")):
+        points, vertices = cloud(5, 0), cloud(4, 1)
+        points[2, 0] = bad
+        with pytest.raises(ValueError, match="finite"):
+            alignment.match(points, vertices)
+        with pytest.raises(ValueError, match="finite"):
+            alignment.match(vertices, points)
 
 
 def test_depth_plays_no_part_unless_it_is_asked_for():

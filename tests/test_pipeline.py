@@ -4,6 +4,7 @@ import dataclasses
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,37 @@ def test_an_open_jaw_changes_the_lower_face_only(parts):
     change = (head.frame(jaw(world.face_model, 0.8), frontal()) - head.frame(face.expression, frontal())).abs().mean(0)
     n = change.shape[0]
     assert change[int(0.6 * n) :].mean() > 10 * change[: int(0.35 * n)].mean()
+
+
+def test_a_frame_is_its_layers_blended(parts):
+    """LipaintNet's field is asked in the mask's cells alone: the picture is the one that whole feature maps give, for a mask
+    that runs on from earlier frames, and for one that nothing is in."""
+    world, inversion, face = parts
+    betas, camera = [jaw(world.face_model, j) for j in (0.8, 0.1)], Camera.from_pose(torch.tensor([[0.4, 0.1, 0.0]]))
+    for rgb in (True, False):
+        quick, whole = (TalkingHead(world, inversion, face, blend_rgb=rgb) for _ in range(2))
+        for beta in betas:
+            expected = whole.compose(whole.layers(beta, camera))
+            assert torch.allclose(quick.frame(beta, camera), expected, atol=1e-5)
+    nowhere = torch.zeros_like(whole.mask(betas[0], camera))
+    unblended = TalkingHead(world, inversion, face, lipaint=False).frame(betas[0], camera)
+    assert torch.allclose(whole.picture(betas[0], camera, nowhere), unblended, atol=1e-5)
+
+
+def test_frames_side_by_side_are_those_one_after_the_other(parts):
+    world, inversion, face = parts
+    head, t = TalkingHead(world, inversion, face), 9
+    betas, poses = jaw(world.face_model, 0.0).repeat(t, 1), torch.zeros(t, 3)
+    betas[:, world.face_model.action("jawOpen")] = torch.linspace(0, 1, t)
+    poses[:, 0] = torch.linspace(-0.3, 0.3, t)
+    before = torch.get_num_threads()
+    made = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        made.append(np.stack(list(head.frames(betas, poses))))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert np.array_equal(*made)
 
 
 def test_lipaintnet_that_changes_nothing_changes_nothing(parts):

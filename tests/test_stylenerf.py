@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.signal import upfirdn
 
 from nfs_lib.camera import Camera, frontal
-from nfs_lib.stylenerf import FFHQ_1024, OPEN, Discriminator, FieldConfig, Generator, GeneratorConfig
+from nfs_lib.stylenerf import FFHQ_1024, OPEN, Discriminator, FieldConfig, Generator, GeneratorConfig, upsampler
 from nfs_lib.stylenerf import layers as L
 from nfs_lib.stylenerf.discriminator import batch_deviation
 from nfs_lib.stylenerf.field import inverted_sphere, positional_encoding
@@ -605,7 +605,32 @@ def test_the_adapters_first_layer_may_come_before_the_enlargement():
     x = random(2, 8, 3, 4)
     large = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     expected = L.filter2d(large + block.adapter(torch.cat([large, neighbour_mean(x)], 1)), (2, 1))
-    assert torch.allclose(block.upsample(x), expected, atol=1e-5)
+    gain = math.sqrt(2)                                  # that of the activation which follows
+    assert torch.allclose(block.upsample(x * gain), expected * gain, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kernel", (1, 3))
+@pytest.mark.parametrize("mode", ("nn_cat", "pixelshuffle_noblur"))
+def test_strips_are_the_whole_picture(monkeypatch, kernel, mode):
+    """Rows of a block that are computed a few at a time are those that are computed at once, at every seam, with noise too."""
+    torch.manual_seed(0)
+    g = Generator(dataclasses.replace(SMALL, kernel=kernel, upsample_mode=mode, noise=True))
+    for name, p in g.upsampler.named_parameters():
+        if "bias" in name or "strength" in name or "torgb" in name:
+            torch.nn.init.normal_(p) if p.dim() else p.fill_(0.7)
+    r, ws = g.config.ray_resolution * 2, random(2, g.config.num_ws, g.config.w_dim)
+    features, rgb = random(2, g.config.feature_dim, r, r), random(2, 3, r, r)
+    for conv in (*g.upsampler.conv0, *g.upsampler.conv1):
+        conv.noise_const = random(2 * conv.noise_const.shape[0], 2 * conv.noise_const.shape[0])
+    whole, blocks = g.upsampler(features, rgb, ws), []
+    once = g.upsampler.block
+    monkeypatch.setattr(upsampler, "STRIP", 1)
+    monkeypatch.setattr(g.upsampler, "block", lambda *a, **k: blocks.append(a[1].shape[2]) or once(*a, **k))
+    strips = g.upsampler(features, rgb, ws)
+    assert len(blocks) > len(whole) and max(blocks) < whole[-2].shape[2]
+    for a, b in zip(whole, strips, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 # the discriminator

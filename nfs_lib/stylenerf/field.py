@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from nfs_lib.stylenerf.config import FieldConfig, GeneratorConfig
 from nfs_lib.stylenerf.layers import Conv, ModulatedLinear
 
+PORTION = 4096                                           # points
+
 
 def positional_encoding(p: Float[Tensor, "*B c"], n: int, first: int = 0) -> Float[Tensor, "*B d"]:
     """sin and cos of ``2^k π p`` for k = first … first + n − 1; frequency by frequency, d = 2·n·c."""
@@ -45,15 +47,23 @@ class ForegroundField(nn.Module):
 
     def raw(self, p: Float[Tensor, "B P 3"], ws: Float[Tensor, "B L w"]
             ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P h"]]:
-        """The same, with the density as the last layer gives it, of either sign."""
+        """The same, with the density as the last layer gives it, of either sign.
+
+        Without gradients the points go through in portions that stay in the processor's cache.
+        """
         c = self.config
-        x = positional_encoding(p, c.n_frequencies, c.first_frequency)
-        if c.append_xyz:
-            x = torch.cat([x, p / 0.12], -1)
-        x = self.fc_in(x, ws[:, 0])
-        for i, block in enumerate(self.blocks):
-            x = block(x, ws[:, i + 1])
-        return self.sigma_out(x, ws[:, c.n_blocks]).squeeze(-1).float(), x
+        styles = [layer.style(ws[:, i]) for i, layer in enumerate([self.fc_in, *self.blocks, self.sigma_out])]
+        size = p.shape[1] if torch.is_grad_enabled() else PORTION // len(p)
+        done: list[tuple[Tensor, Tensor]] = []
+        for part in p.split(max(1, size), 1):
+            x = positional_encoding(part, c.n_frequencies, c.first_frequency)
+            if c.append_xyz:
+                x = torch.cat([x, part / 0.12], -1)
+            for layer, style in zip([self.fc_in, *self.blocks], styles, strict=False):
+                x = layer.apply_style(x, *style)
+            done.append((self.sigma_out.apply_style(x, *styles[-1]).squeeze(-1).float(), x))
+        sigma, hidden = zip(*done, strict=True)
+        return done[0] if len(done) == 1 else (torch.cat(sigma, 1), torch.cat(hidden, 1))
 
     def head(self, hidden: Float[Tensor, "B R h"], alpha: Float[Tensor, "B R"], ws: Float[Tensor, "B L w"]
              ) -> tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R c"]]:

@@ -16,6 +16,7 @@ from nfs_lib.stylenerf.rendering import importance_samples, ray_weights
 from nfs_lib.stylenerf.upsampler import Upsampler
 
 Deform = Callable[[Float[Tensor, "B P 3"]], Float[Tensor, "B P 3"]]
+Behind = tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R c"]]
 
 
 @dataclass
@@ -99,14 +100,16 @@ class Generator(nn.Module):
 
     def render_rays(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera, x: Float[Tensor, "#B R"],
                     y: Float[Tensor, "#B R"], deform: Deform | None = None, jitter: Tensor | None = None,
-                    tau_fine: Float[Tensor, "B R m"] | None = None, background: Camera | None = None) -> Rendered:
+                    tau_fine: Float[Tensor, "B R m"] | None = None, background: Camera | None = None,
+                    behind: Behind | None = None) -> Rendered:
         """Volume-render rays through image positions x (right), y (up) in [−1, 1].
 
         deform: moves the sample points (NeRF frame) before the field sees them: ray deformation, Eq. 7. Depths and cell
         lengths stay those of the straight ray. It is called with the coarse samples, and again with the fine ones; given
         tau_fine, once with all of them, (B, R·(n_samples + m), 3), on each ray the coarse ones first. jitter
         (B, R, n_samples) in [−0.5, 0.5]: training only. tau_fine (B, R, m) in [0, 1]: where the fine samples are, instead of
-        drawing them by importance. background: the camera that sees the background, by default the frozen one.
+        drawing them by importance. background: the camera that sees the background, by default the frozen one; behind: what
+        `self.behind` said that these rays see there.
         """
         s = self.march(ws, camera, x, y, deform, jitter, tau_fine)
         weights, transmittance = ray_weights(s.sigma, s.depth, s.length, wall=not self.config.background)
@@ -114,8 +117,8 @@ class Generator(nn.Module):
         composited = (weights[..., None, :].to(s.hidden.dtype) @ s.hidden).squeeze(-2).float()
         rgb, features = self.foreground.head(composited, alpha, ws)
         if self.config.background:
-            behind_rgb, behind = self.background(*self.background_rays(x, y, len(ws), background), z_bg)
-            rgb, features = rgb + transmittance[..., None] * behind_rgb, features + transmittance[..., None] * behind
+            far_rgb, far = self.behind(x, y, z_bg, background) if behind is None else behind
+            rgb, features = rgb + transmittance[..., None] * far_rgb, features + transmittance[..., None] * far
         return Rendered(features=features, rgb=rgb, depth=(weights * s.depth).sum(-1) / (alpha + 1e-4), alpha=alpha,
                         optical=-torch.log(transmittance + 1e-12), tau_fine=s.tau_fine)
 
@@ -154,7 +157,13 @@ class Generator(nn.Module):
         b, r, s, _ = points.shape
         flat = points.reshape(b, r * s, 3)
         sigma, hidden = self.foreground(flat if deform is None else deform(flat), ws)
-        return sigma.view(b, r, s), hidden.view(b, r, s, -1)
+        return sigma.view(b, r, s), hidden.unflatten(1, (r, s))
+
+    def behind(self, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"], z_bg: Float[Tensor, "B z"],
+               camera: Camera | None = None) -> Behind:
+        """The background's RGB (B, R, 3) and features (B, R, c) in these directions. Seen by the frozen camera (None), it is
+        the same in every frame."""
+        return self.background(*self.background_rays(x, y, len(z_bg), camera), z_bg)
 
     def background_rays(self, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"], batch: int, camera: Camera | None = None
                         ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B R 3"]]:
@@ -182,9 +191,10 @@ class Generator(nn.Module):
 
     def features(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera,
                  deform: Deform | None = None, tau_fine: Float[Tensor, "B R m"] | None = None,
-                 background: Camera | None = None) -> Rendered:
+                 background: Camera | None = None, behind: Behind | None = None) -> Rendered:
         """The whole feature map: one ray per cell of the 32 × 32 grid. Arguments as in `render_rays`."""
-        return self.render_rays(ws, z_bg, camera, *self.grid(), deform=deform, tau_fine=tau_fine, background=background)
+        return self.render_rays(ws, z_bg, camera, *self.grid(), deform=deform, tau_fine=tau_fine, background=background,
+                                behind=behind)
 
     def upsample(self, features: Float[Tensor, "B c r r"], rgb: Float[Tensor, "B 3 r r"], ws: Float[Tensor, "B L w"]
                  ) -> Float[Tensor, "B 3 H W"]:

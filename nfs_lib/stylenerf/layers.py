@@ -57,7 +57,11 @@ class ModulatedLinear(nn.Module):
         return weight, bias
 
     def forward(self, x: Float[Tensor, "B P i"], w: Float[Tensor, "B w"]) -> Float[Tensor, "B P o"]:
-        weight, bias = self.style(w)
+        return self.apply_style(x, *self.style(w))
+
+    def apply_style(self, x: Float[Tensor, "B P i"], weight: Float[Tensor, "B o i"], bias: Float[Tensor, "B o"]
+                    ) -> Float[Tensor, "B P o"]:
+        """The layer with weights and biases from `style`, activated where it is demodulated."""
         if self.demodulate:                                  # the gain √2 moves through the leaky ReLU into the weights
             weight, bias = weight * SQRT2, bias * SQRT2
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
@@ -68,7 +72,7 @@ class ModulatedLinear(nn.Module):
 class ModulatedConv(nn.Module):
     """A modulated convolution on images (StyleGAN2); linear, the caller adds bias and activation.
 
-    demodulate False is the ToRGB form: style / √(in · k²), no normalisation. gain: scales the input, by way of the weights.
+    demodulate False is the ToRGB form: style / √(in · k²), no normalisation. gain: scales the output, by way of the weights.
     turned: with the kernel turned round.
     """
 
@@ -78,7 +82,7 @@ class ModulatedConv(nn.Module):
         self.affine = FullyConnected(w_dim, n_in, bias=1.0)
         self.demodulate = demodulate
 
-    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"], gain: Tensor | None = None,
+    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"], gain: Tensor | float | None = None,
                 turned: bool = False) -> Float[Tensor, "B o H W"]:
         s = self.affine(w).float()
         weight = self.weight * s[:, None, :, None, None]
@@ -89,6 +93,8 @@ class ModulatedConv(nn.Module):
         padding = self.weight.shape[-1] // 2
         weight = (weight if gain is None else weight * gain).to(x.dtype)
         weight = weight.flip(3, 4) if turned else weight
+        if len(x) == 1:
+            return F.conv2d(x, weight[0], padding=padding)
         return torch.cat([F.conv2d(x[i : i + 1], weight[i], padding=padding) for i in range(len(x))])
 
 
@@ -102,8 +108,12 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
         self.activate, self.down, self.clamp = activate, down, clamp
 
+    def equalised(self) -> Float[Tensor, "o i k k"]:
+        """The weights as they are used: divided by √(in · k²)."""
+        return self.weight / math.sqrt(self.weight[0].numel())
+
     def forward(self, x: Float[Tensor, "B i H W"]) -> Float[Tensor, "B o h w"]:
-        weight = self.weight / math.sqrt(self.weight[0].numel())
+        weight = self.equalised()
         kernel = weight.shape[-1]
         if self.down:
             x = filter2d(x, (2, 2) if kernel == 3 else (1, 1))

@@ -1,14 +1,15 @@
 """The 2D part (Eq. 2, 14): style-modulated blocks that double the resolution, with RGB accumulated over them."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nfs_lib.stylenerf.config import GeneratorConfig
-from nfs_lib.stylenerf.layers import Conv, ModulatedConv, filter2d, leaky, upsample2d
+from nfs_lib.stylenerf.layers import SQRT2, Conv, ModulatedConv, filter2d, leaky, upsample2d
+
+ALL = slice(None)
+STRIP = 2**23                                            # bytes of a strip's features: they stay in the cache
 
 
 class StyledConv(nn.Module):
@@ -38,37 +39,46 @@ class StyledConv(nn.Module):
             self.adapter = nn.Sequential(Conv(n_out if shuffle else 2 * n_out, hidden, 1),
                                          Conv(hidden, 4 * n_out if shuffle else n_out, 1, activate=False))
 
-    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"], enlarge: bool = True) -> Float[Tensor, "B o h v"]:
-        """enlarge False: without upsampling, whatever else belongs to it, and noise (`stylenerf.regulariser`).
+    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"], enlarge: bool = True, rows: slice = ALL
+                ) -> Float[Tensor, "B o h v"]:
+        """enlarge False: without upsampling, whatever else belongs to it, and noise (`stylenerf.regulariser`). rows: those of
+        the whole output that x is a strip for.
 
         The official code convolves where it will upsample and correlates where it won't, so without upsampling a kernel larger
-        than 1 × 1 is turned round.
+        than 1 × 1 is turned round. The activation's gain √2 is in the weights and biases from the start: as leaky ReLU keeps
+        factors, that is the same, and saves a pass over the picture.
         """
-        x = self.conv(x, w, self.magnitude.rsqrt() if self.scaled else None, turned=bool(self.mode) and not enlarge)
+        x = self.conv(x, w, SQRT2 * self.magnitude.rsqrt() if self.scaled else SQRT2, turned=bool(self.mode) and not enlarge)
         if self.mode and enlarge:
             x = self.upsample(x)
+        bias = (self.bias * SQRT2).to(x.dtype)[:, None, None]
         if self.noisy and enlarge:
-            x = x + self.noise_const * self.noise_strength
-        return leaky(x + self.bias.to(x.dtype)[:, None, None], self.clamp)
+            x = x + self.noise_const[rows] * (self.noise_strength * SQRT2)
+        x = F.leaky_relu_(x.add_(bias), 0.2)
+        return x if self.clamp is None else x.clamp_(-self.clamp, self.clamp)
 
     def upsample(self, x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c 2*H 2*W"]:
-        """Nearest neighbour plus a learned correction, then the low-pass filter."""
-        large = F.interpolate(x, scale_factor=2.0)
-        if "pixelshuffle" in self.mode:
-            large = large + F.pixel_shuffle(self.adapter(x), 2)
+        """Nearest neighbour plus a learned correction, then the low-pass filter. x has the gain √2 already; biases get it."""
+        def scaled(layer: Conv) -> tuple[Tensor, Tensor]:
+            return layer.equalised().to(x.dtype), layer.bias.to(x.dtype) * SQRT2
+
+        (first, inner), (last, outer) = map(scaled, self.adapter)                         # type: ignore[arg-type]
+        if "pixelshuffle" in self.mode:                  # a cell's four sub-pixels are channels until they are shuffled
+            y = F.conv2d(leaky(F.conv2d(x, first, inner)), last, outer).unflatten(1, (-1, 4))
+            large = F.pixel_shuffle((y + x[:, :, None]).flatten(1, 2), 2)
         else:
-            large = large + self.adapter[1](self.beside(x))
+            large = F.interpolate(x, scale_factor=2.0) + F.conv2d(self.beside(x, first, inner), last, outer)
         return large if "noblur" in self.mode else filter2d(large, (2, 1))
 
-    def beside(self, x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d 2*H 2*W"]:
+    @staticmethod
+    def beside(x: Float[Tensor, "B c H W"], weight: Float[Tensor, "d e 1 1"], bias: Float[Tensor, "d"]
+               ) -> Float[Tensor, "B d 2*H 2*W"]:
         """The adapter's first layer on the enlarged cells and the means of their neighbours, side by side.
 
         Both kinds of enlargement only add up cells, so the layer's product comes first, at a quarter of the pixels.
         """
-        weight, bias = (self.adapter[0].get_parameter(name).to(x.dtype) for name in ("weight", "bias"))
-        own, around = (weight / math.sqrt(weight.shape[1])).split(x.shape[1], 1)
-        y = F.interpolate(F.conv2d(x, own), scale_factor=2.0) + neighbour_mean(F.conv2d(x, around))
-        return leaky(y + bias[:, None, None])
+        own, around = weight.split(x.shape[1], 1)
+        return leaky(neighbour_mean(F.conv2d(x, around)).add_(F.interpolate(F.conv2d(x, own, bias), scale_factor=2.0)))
 
 
 def neighbour_mean(x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c 2*H 2*W"]:
@@ -96,6 +106,7 @@ class Upsampler(nn.Module):
             nn.init.zeros_(layer.get_parameter("weight"))
         self.rgb_bias = nn.ParameterList([torch.zeros(3) for _ in config.channels])
         self.clamp = config.clamp
+        self.layout = torch.channels_last if config.kernel > 1 else torch.contiguous_format      # the faster one
 
     def forward(self, features: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "B L w"],
                 enlarge: bool = True) -> list[Tensor]:
@@ -104,13 +115,42 @@ class Upsampler(nn.Module):
         enlarge False: the same layers at the size of the input, for features of points that are no image.
         """
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
-        x = features.to(dtype, memory_format=torch.channels_last)
-        pictures = []
-        for i, (conv0, conv1, torgb, bias) in enumerate(zip(self.conv0, self.conv1, self.torgb, self.rgb_bias, strict=True)):
-            slot = self.first + 2 * i
-            x = conv1(conv0(x, ws[:, slot], enlarge), ws[:, slot + 1], enlarge)
-            step = torgb(x, ws[:, slot + 2]).float() + bias[:, None, None]
-            rgb = upsample2d(rgb.float()) if enlarge else rgb.float()
-            rgb = rgb + (step if self.clamp is None else step.clamp(-self.clamp, self.clamp))
+        x = features.to(dtype, memory_format=self.layout)
+        pictures, block = [], self.strips if enlarge and not torch.is_grad_enabled() else self.block
+        for i in range(len(self.conv0)):
+            x, rgb = block(i, x, rgb.float(), ws, enlarge)                                # type: ignore[assignment]
             pictures.append(rgb)
         return pictures
+
+    def block(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "B L w"],
+              enlarge: bool = True, rows: slice = ALL) -> tuple[Float[Tensor, "B o h v"], Float[Tensor, "B 3 h v"]]:
+        """The i-th block: features and RGB twice as large. rows: of the whole output, if x and rgb are a strip."""
+        slot = self.first + 2 * i
+        x = self.conv1[i](self.conv0[i](x, ws[:, slot], enlarge, rows), ws[:, slot + 1], enlarge, rows)
+        step = self.torgb[i](x, ws[:, slot + 2]).float() + self.rgb_bias[i][:, None, None]
+        rgb = upsample2d(rgb) if enlarge else rgb
+        return x, rgb + (step if self.clamp is None else step.clamp(-self.clamp, self.clamp))
+
+    def strips(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "B L w"],
+               enlarge: bool = True) -> tuple[Float[Tensor, "B o h v"] | None, Float[Tensor, "B 3 h v"]]:
+        """The same as `block`, strip by strip: what lies between stays in the processor's cache, and needs little memory.
+
+        Each strip is computed with four more rows above and below, as far as the layers look, and then cut. After the last
+        block nobody needs the features (None).
+        """
+        height, halo, last = x.shape[2], 4, i + 1 == len(self.conv0)
+        n_out = len(self.conv1[i].bias)                                                   # type: ignore[arg-type]
+        step = max(8, STRIP // (16 * n_out * x.shape[3] * len(x)))
+        if step >= height:
+            return self.block(i, x, rgb, ws)
+        large = (len(x), n_out, 2 * height, 2 * x.shape[3])
+        whole = None if last else x.new_empty(large)
+        picture = rgb.new_empty(large[0], 3, *large[2:])
+        for top in range(0, height, step):
+            above, below = max(0, top - halo), min(height, top + step + halo)
+            strip = self.block(i, x[:, :, above:below], rgb[:, :, above:below], ws, rows=slice(2 * above, 2 * below))
+            made = slice(2 * top, 2 * min(height, top + step))
+            for target, part in zip((whole, picture), strip, strict=True):
+                if target is not None:
+                    target[:, :, made] = part[:, :, made.start - 2 * above : made.stop - 2 * above]
+        return whole, picture
