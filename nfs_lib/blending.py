@@ -52,9 +52,9 @@ class MaskMean:
         return torch.stack(list(self.masks)).mean(0)
 
 
-def blend(deformed: Float[Tensor, "B c *r"], inpainted: Float[Tensor, "B c *r"], mask: Float[Tensor, "*r"]
-          ) -> Float[Tensor, "B c *r"]:
-    """``φ = (1 − M)·φ_deformed + M·φ_inpainted`` (Eq. 12), of whole maps (…, r, r) or of some of their cells (…, n)."""
+def blend(deformed: Float[Tensor, "*B"], inpainted: Float[Tensor, "*B"], mask: Tensor) -> Float[Tensor, "*B"]:
+    """``φ = (1 − M)·φ_deformed + M·φ_inpainted`` (Eq. 12), of whole maps (B, c, r, r) with a mask (r, r), or of some of their
+    cells (B, c, n), each map with a mask of its own (B, 1, n)."""
     return deformed + mask * (inpainted - deformed)
 
 

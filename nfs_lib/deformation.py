@@ -34,8 +34,12 @@ def deform(points: Float[Tensor, "P 3"], matched: Match, delta: Float[Tensor, "V
 
 def deform_nerf(matched: Match, delta: Float[Tensor, "V 3"]) -> Callable[[Tensor], Tensor]:
     """Eq. 7 for the generator: a function that moves its samples (1, P, 3), NeRF frame; `matched` is of these samples."""
-    move = matched.gather(delta)[None] * HEAD_TO_NERF
-    return lambda points: points + move
+    return moved_by(matched.gather(delta)[None])
+
+
+def moved_by(move: Float[Tensor, "B P 3"]) -> Callable[[Tensor], Tensor]:
+    """Eq. 7 for the generator, of B pictures at once: move, head units, is added to its samples (B, P, 3), NeRF frame."""
+    return lambda points: points + move * HEAD_TO_NERF
 
 
 def fold_over(points: Float[Tensor, "P 3"], v_init: Float[Tensor, "V 3"], v_t: Float[Tensor, "V 3"],

@@ -16,12 +16,12 @@ from torch import Tensor
 from nfs_lib.alignment import Match, face_vertices, match, on_official_square
 from nfs_lib.blending import MaskMean, blend, blend_at, mouth_mask
 from nfs_lib.camera import Camera, frontal, nerf_to_head, pixel_directions, sample_depths
-from nfs_lib.cpu import in_parallel, keep_freed_memory
-from nfs_lib.deformation import deform_nerf, displacement
+from nfs_lib.cpu import keep_freed_memory
+from nfs_lib.deformation import displacement, moved_by
 from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.progress import progress
-from nfs_lib.stylenerf.generator import Rendered
+from nfs_lib.stylenerf.generator import Deform, Rendered
 
 if TYPE_CHECKING:
     from nfs_lib.inversion import Inversion
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 OFFICIAL: dict[str, Any] = {"rule": "official", "stride": 4, "square": True, "planar": True, "segmented": True,
                             "blend_rgb": False}
 """The options of `TalkingHead` with which the official code runs; `anchors` come on top (see `portrait.anchors`)."""
+TOGETHER = 4                                          # frames that are rendered at a time
+UNMOVED = 1e-6                                        # head units: less than that changes no picture
 SPLAY = math.radians(22)                              # how far --orbit turns the head to each side
 
 
@@ -66,6 +68,7 @@ class TalkingHead:
     blend_rgb: bool = True                            # also blend the 32 × 32 RGB that the upsampler starts from
     _matched: dict = field(default_factory=dict, repr=False)
     _fine: dict = field(default_factory=dict, repr=False)
+    _rest: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.model = self.world.face_model if self.model is None else self.model
@@ -120,12 +123,49 @@ class TalkingHead:
         return found[key]
 
     @torch.no_grad()
-    def deformed(self, beta: Float[Tensor, "1 E"], camera: Camera) -> tuple[Tensor, Tensor]:
-        """The portrait with its rays deformed to expression β_t, seen by this camera (Eq. 6, 7)."""
-        g, inv, v_t = self.inversion.generator, self.inversion, self.vertices(beta)
-        delta = displacement(self.v_init, v_t, self.planar)                                       # ΔV_t
-        move, fine = deform_nerf(self.match(camera, v_t), delta), self.fine(self.matched_from(camera))
-        return g.features(g.broadcast(inv.w), inv.z_bg, camera, move, tau_fine=fine, behind=self.behind).maps()
+    def deformed(self, beta: Float[Tensor, "B E"], camera: Camera) -> tuple[Tensor, Tensor]:
+        """The portrait with its rays deformed to expressions β_t, each seen by its camera (Eq. 6, 7).
+
+        While the camera stays where it was, a ray none of whose samples moves sees what it saw of the face at rest.
+        """
+        g, inv, moves, fine = self.inversion.generator, self.inversion, [], []
+        for b, view in zip(beta.split(1), each(camera), strict=True):
+            v_t = self.vertices(b)
+            delta = displacement(self.v_init, v_t, self.planar)                                   # ΔV_t
+            moves.append(self.match(view, v_t).gather(delta))
+            fine.append(self.fine(self.matched_from(view)))
+        move, rest = torch.stack(moves), self.rest(camera)
+        tau_fine = None if fine[0] is None else torch.cat(fine)                                   # type: ignore[arg-type]
+        if rest is None:
+            seen = g.features(g.broadcast(inv.w), inv.z_bg, camera, moved_by(move), tau_fine=tau_fine, behind=self.behind)
+            return seen.maps()
+        move = move.unflatten(1, (g.config.ray_resolution**2, -1))
+        cells = torch.nonzero((move.abs() > UNMOVED).flatten(2).any(2).any(0))[:, 0]
+        seen = self.rays(cells, camera, g.broadcast(inv.w), moved_by(move[:, cells].flatten(1, 2)), tau_fine)
+        return into(rest[0], cells, seen.features), into(rest[1], cells, seen.rgb)
+
+    def rest(self, camera: Camera) -> tuple[Tensor, Tensor] | None:
+        """The maps of the face at rest, if all these cameras are the one that was asked for last time; else None."""
+        g, inv, views = self.inversion.generator, self.inversion, each(camera)
+        if any(seen_as(view) != seen_as(views[0]) for view in views):
+            return None
+        if seen_as(views[0]) not in self._rest:
+            self._rest = {seen_as(views[0]): None}
+            return None
+        if self._rest[seen_as(views[0])] is None:
+            fine = self.fine(self.matched_from(views[0]))
+            self._rest = {seen_as(views[0]): g.features(g.broadcast(inv.w), inv.z_bg, views[0], tau_fine=fine,
+                                                        behind=self.behind).maps()}
+        features, rgb = self._rest[seen_as(views[0])]
+        return features.repeat(len(views), 1, 1, 1), rgb.repeat(len(views), 1, 1, 1)
+
+    def rays(self, cells: Int[Tensor, "n"], camera: Camera, ws: Float[Tensor, "#B L w"], deform: Deform | None = None,
+             tau_fine: Float[Tensor, "B R m"] | None = None) -> Rendered:
+        """What the rays of these cells of the feature map see."""
+        g, behind = self.inversion.generator, self.behind and (self.behind[0][:, cells], self.behind[1][:, cells])
+        x, y = g.grid()
+        return g.render_rays(ws, self.inversion.z_bg, camera, x[:, cells], y[:, cells], deform,
+                             tau_fine=None if tau_fine is None else tau_fine[:, cells], behind=behind)
 
     def inpainted(self, beta: Float[Tensor, "1 E"], camera: Camera) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """The face of LipaintNet's latent, whose mouth fits β_t (Eq. 8), and where that mouth is (the M of Eq. 12)."""
@@ -135,15 +175,12 @@ class TalkingHead:
         return face, self.mask(beta, camera)
 
     @torch.no_grad()
-    def inpainted_rays(self, beta: Float[Tensor, "1 E"], camera: Camera, cells: Int[Tensor, "n"]) -> Rendered:
+    def inpainted_rays(self, beta: Float[Tensor, "B E"], camera: Camera, cells: Int[Tensor, "n"]) -> Rendered:
         """What the rays of these cells of the feature map see of LipaintNet's face (Eq. 8)."""
-        g, inv = self.inversion.generator, self.inversion
-        ws, w_exp, n = g.broadcast(inv.w), self.world.lipaint(inv.w, beta), g.config.n_nerf_ws
-        ws = torch.cat([g.broadcast(w_exp)[:, :n], ws[:, n:]], 1)
+        g, w, n = self.inversion.generator, self.inversion.w.expand(len(beta), -1), self.inversion.generator.config.n_nerf_ws
+        ws = torch.cat([g.broadcast(self.world.lipaint(w, beta))[:, :n], g.broadcast(w)[:, n:]], 1)
         fine = self.fine(frontal()) if self.rule == "official" else None
-        x, y = g.grid()
-        return g.render_rays(ws, inv.z_bg, camera, x[:, cells], y[:, cells], tau_fine=None if fine is None else fine[:, cells],
-                             behind=self.behind and (self.behind[0][:, cells], self.behind[1][:, cells]))
+        return self.rays(cells, camera, ws, tau_fine=None if fine is None else fine.expand(len(beta), -1, -1))
 
     def mask(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "r r"]:
         """Where the 3DMM's mouth is in this frame (the M of Eq. 12)."""
@@ -163,44 +200,56 @@ class TalkingHead:
             merge = blend_at if self.segmented else blend
             features = merge(features, layers.inpainted[0], mask)                                 # Eq. 12
             rgb = merge(rgb, layers.inpainted[1], mask) if self.blend_rgb else rgb
-        return self.upsampled(features, rgb)[0].clamp(-1, 1)                                      # Eq. 14
+        return self.upsampled(features, rgb)[0]                                                   # Eq. 14
 
     @torch.no_grad()
-    def upsampled(self, features: Float[Tensor, "1 c r r"], rgb: Float[Tensor, "1 3 r r"]) -> Float[Tensor, "1 3 H W"]:
-        """The picture of a feature map, painted in the portrait's own style (Eq. 14)."""
+    def upsampled(self, features: Float[Tensor, "B c r r"], rgb: Float[Tensor, "B 3 r r"]) -> Float[Tensor, "B 3 H W"]:
+        """Pictures of feature maps, painted in the portrait's own style (Eq. 14), within [−1, 1]."""
         g = self.inversion.generator
-        return g.upsample(features, rgb, g.broadcast(self.inversion.w))
+        return g.upsample(features, rgb, g.broadcast(self.inversion.w)).clamp_(-1, 1)
 
     @torch.no_grad()
-    def picture(self, beta: Float[Tensor, "1 E"], camera: Camera, mask: Float[Tensor, "r r"]) -> Float[Tensor, "3 H W"]:
-        """A frame with this mask, averaged already: what `compose` makes of `layers`, but LipaintNet's face is only rendered
-        where the mask lets it through."""
-        cells = torch.nonzero(mask.flatten())[:, 0]
+    def pictures(self, beta: Float[Tensor, "B E"], camera: Camera, mask: Float[Tensor, "B r r"]) -> Float[Tensor, "B 3 H W"]:
+        """Frames with these masks, averaged already: what `compose` makes of `layers`, but LipaintNet's face is only rendered
+        where a mask lets it through."""
+        mask, cells = mask.flatten(1)[:, None], torch.nonzero(mask.amax(0).flatten())[:, 0]
         features, rgb = self.deformed(beta, camera)
         mouth = self.inpainted_rays(beta, camera, cells)
         for seen, inside in ((features, mouth.features), (rgb, mouth.rgb))[: 1 + self.blend_rgb]:
-            flat = seen.flatten(2)
-            flat[..., cells] = blend(flat[..., cells], inside.transpose(1, 2), mask.flatten()[cells])        # Eq. 12
-        return self.upsampled(features, rgb)[0].clamp(-1, 1)
+            into(seen, cells, blend(seen.flatten(2)[..., cells].mT, inside, mask[..., cells].mT))           # Eq. 12
+        return self.upsampled(features, rgb)
 
     def frame(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "3 H W"]:
         """One picture: the face with expression β_t, seen by this camera."""
         if not self.lipaint or self.segmented:
             return self.compose(self.layers(beta, camera))
-        return self.picture(beta, camera, self.masks(self.mask(beta, camera)))
+        return self.pictures(beta, camera, self.masks(self.mask(beta, camera))[None])[0]
 
     def frames(self, betas: Float[Tensor, "T E"], poses: Float[Tensor, "T 3"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """All pictures of a clip, 8 bit, one by one."""
+        """All pictures of a clip, 8 bit, one by one. As all that frames share is the mask, small ones are made several at a
+        time: two cores wait less for each other."""
         self.masks = MaskMean(self.mask_frames)
         keep_freed_memory()
-        moments = ((beta[None], Camera.from_pose(pose[None])) for beta, pose in zip(betas, poses, strict=True))
-        if not self.lipaint or self.segmented:
-            pictures: Iterator[Tensor] = (self.frame(*moment) for moment in moments)
-        else:                                            # all that frames share is the mask, so several can be made at once
-            pictures = in_parallel(lambda moment: self.picture(*moment),
-                                   ((beta, camera, self.masks(self.mask(beta, camera))) for beta, camera in moments))
-        for picture in pictures:
-            yield ((picture.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+        several = TOGETHER if self.lipaint and not self.segmented and self.inversion.generator.config.resolution <= 256 else 1
+        for beta, pose in zip(betas.split(several), poses.split(several), strict=True):
+            camera = Camera.from_pose(pose)
+            if several == 1:
+                pictures = self.frame(beta, camera)[None]
+            else:
+                masks = [self.masks(self.mask(b, view)) for b, view in zip(beta.split(1), each(camera), strict=True)]
+                pictures = self.pictures(beta, camera, torch.stack(masks))
+            yield from ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
+
+
+def into(maps: Float[Tensor, "B c r r"], cells: Int[Tensor, "n"], values: Float[Tensor, "B n c"]) -> Float[Tensor, "B c r r"]:
+    """Put values into these cells of the maps, which are changed and returned."""
+    maps.flatten(2)[..., cells] = values.mT
+    return maps
+
+
+def each(camera: Camera) -> list[Camera]:
+    """B cameras as B of one."""
+    return [Camera(r) for r in camera.rotation.split(1)]
 
 
 def seen_as(camera: Camera) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nfs_lib.blending import MaskMean
 from nfs_lib.camera import Camera, frontal
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.inversion import Inversion
@@ -65,23 +66,35 @@ def test_a_frame_is_its_layers_blended(parts):
             assert torch.allclose(quick.frame(beta, camera), expected, atol=1e-5)
     nowhere = torch.zeros_like(whole.mask(betas[0], camera))
     unblended = TalkingHead(world, inversion, face, lipaint=False).frame(betas[0], camera)
-    assert torch.allclose(whole.picture(betas[0], camera, nowhere), unblended, atol=1e-5)
+    assert torch.allclose(whole.pictures(betas[0], camera, nowhere[None])[0], unblended, atol=1e-5)
 
 
-def test_frames_side_by_side_are_those_one_after_the_other(parts):
+def test_frames_made_together_are_those_made_one_by_one(parts):
+    """Four at a time, the last batch of another size, each with its camera, expression and mask."""
     world, inversion, face = parts
     head, t = TalkingHead(world, inversion, face), 9
     betas, poses = jaw(world.face_model, 0.0).repeat(t, 1), torch.zeros(t, 3)
     betas[:, world.face_model.action("jawOpen")] = torch.linspace(0, 1, t)
     poses[:, 0] = torch.linspace(-0.3, 0.3, t)
-    before = torch.get_num_threads()
-    made = []
-    for threads in (1, 3):
-        torch.set_num_threads(threads)
-        made.append(np.stack(list(head.frames(betas, poses))))
-        assert torch.get_num_threads() == threads
-    torch.set_num_threads(before)
-    assert np.array_equal(*made)
+    together = np.stack(list(head.frames(betas, poses)))
+    head.masks = MaskMean(head.mask_frames)
+    alone = [head.frame(b[None], Camera.from_pose(p[None])) for b, p in zip(betas, poses, strict=True)]
+    assert together.shape[0] == t and len({frame.tobytes() for frame in together}) == t
+    assert np.abs(together - ((torch.stack(alone).permute(0, 2, 3, 1).numpy() + 1) * 127.5)).max() < 0.51
+
+
+def test_rays_that_nothing_moves_on_are_not_asked_again(parts, monkeypatch):
+    """With a still camera only some rays are rendered from the third frame on; the pictures are those that all rays give."""
+    world, inversion, face = parts
+    camera, betas = Camera.from_pose(torch.tensor([[0.2, 0.1, 0.0]])), [jaw(world.face_model, j) for j in (0.2, 0.9, 0.0, 0.4)]
+    head, rendered = TalkingHead(world, inversion, face, lipaint=False), []
+    once = inversion.generator.render_rays
+    monkeypatch.setattr(inversion.generator, "render_rays", lambda *a, **k: rendered.append(a[3].shape[1]) or once(*a, **k))
+    quick = [head.frame(b, camera) for b in betas]
+    assert rendered[:2] == [256, 256] and all(0 < n < 200 for n in rendered[2:][::2]), rendered
+    for beta, made in zip(betas, quick, strict=True):
+        expected = TalkingHead(world, inversion, face, lipaint=False).frame(beta, camera)
+        assert torch.allclose(made, expected, atol=1e-5)
 
 
 def test_lipaintnet_that_changes_nothing_changes_nothing(parts):

@@ -39,13 +39,13 @@ class ForegroundField(nn.Module):
         if config.density == "softplus":                     # start nearly empty, or the silhouette is never found
             nn.init.constant_(self.sigma_out.bias, -4.0)
 
-    def forward(self, p: Float[Tensor, "B P 3"], ws: Float[Tensor, "B L w"]
+    def forward(self, p: Float[Tensor, "B P 3"], ws: Float[Tensor, "#B L w"]
                 ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P h"]]:
-        """Points (B, P, 3) in the NeRF frame, styles (B, L ≥ n_blocks + 2, w) → density σ ≥ 0 (B, P), hidden (B, P, h)."""
+        """Points (B, P, 3) in the NeRF frame, styles (B or 1, L ≥ n_blocks + 2, w) → density σ ≥ 0 (B, P), hidden (B, P, h)."""
         raw, x = self.raw(p, ws)
         return (F.relu(raw) if self.config.density == "relu" else F.softplus(raw) * self.config.density_scale), x
 
-    def raw(self, p: Float[Tensor, "B P 3"], ws: Float[Tensor, "B L w"]
+    def raw(self, p: Float[Tensor, "B P 3"], ws: Float[Tensor, "#B L w"]
             ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P h"]]:
         """The same, with the density as the last layer gives it, of either sign.
 
@@ -65,7 +65,7 @@ class ForegroundField(nn.Module):
         sigma, hidden = zip(*done, strict=True)
         return done[0] if len(done) == 1 else (torch.cat(sigma, 1), torch.cat(hidden, 1))
 
-    def head(self, hidden: Float[Tensor, "B R h"], alpha: Float[Tensor, "B R"], ws: Float[Tensor, "B L w"]
+    def head(self, hidden: Float[Tensor, "B R h"], alpha: Float[Tensor, "B R"], ws: Float[Tensor, "#B L w"]
              ) -> tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R c"]]:
         """Composited hidden features and Σ w per ray → RGB (B, R, 3) and features (B, R, c)."""
         weight, bias = self.feat_out.style(ws[:, self.config.n_blocks + 1])

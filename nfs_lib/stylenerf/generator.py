@@ -16,7 +16,7 @@ from nfs_lib.stylenerf.rendering import importance_samples, ray_weights
 from nfs_lib.stylenerf.upsampler import Upsampler
 
 Deform = Callable[[Float[Tensor, "B P 3"]], Float[Tensor, "B P 3"]]
-Behind = tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R c"]]
+Behind = tuple[Float[Tensor, "#B R 3"], Float[Tensor, "#B R c"]]
 
 
 @dataclass
@@ -98,11 +98,12 @@ class Generator(nn.Module):
         """One style for all slots: (B, num_ws, w_dim)."""
         return w[:, None].expand(-1, self.config.num_ws, -1)
 
-    def render_rays(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera, x: Float[Tensor, "#B R"],
+    def render_rays(self, ws: Float[Tensor, "#B L w"], z_bg: Float[Tensor, "#B z"], camera: Camera, x: Float[Tensor, "#B R"],
                     y: Float[Tensor, "#B R"], deform: Deform | None = None, jitter: Tensor | None = None,
                     tau_fine: Float[Tensor, "B R m"] | None = None, background: Camera | None = None,
                     behind: Behind | None = None) -> Rendered:
-        """Volume-render rays through image positions x (right), y (up) in [−1, 1].
+        """Volume-render rays through image positions x (right), y (up) in [−1, 1]. One set of styles and one background latent
+        (batch 1) serve all cameras.
 
         deform: moves the sample points (NeRF frame) before the field sees them: ray deformation, Eq. 7. Depths and cell
         lengths stay those of the straight ray. It is called with the coarse samples, and again with the fine ones; given
@@ -122,7 +123,7 @@ class Generator(nn.Module):
         return Rendered(features=features, rgb=rgb, depth=(weights * s.depth).sum(-1) / (alpha + 1e-4), alpha=alpha,
                         optical=-torch.log(transmittance + 1e-12), tau_fine=s.tau_fine)
 
-    def march(self, ws: Float[Tensor, "B L w"], camera: Camera, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"],
+    def march(self, ws: Float[Tensor, "#B L w"], camera: Camera, x: Float[Tensor, "#B R"], y: Float[Tensor, "#B R"],
               deform: Deform | None = None, jitter: Tensor | None = None, tau_fine: Float[Tensor, "B R m"] | None = None
               ) -> Samples:
         """The samples of the foreground along these rays, before compositing; arguments as in `render_rays`."""
@@ -189,14 +190,14 @@ class Generator(nn.Module):
         device = self.mapping.w_avg.device
         return x.reshape(1, -1).to(device), y.reshape(1, -1).to(device)
 
-    def features(self, ws: Float[Tensor, "B L w"], z_bg: Float[Tensor, "B z"], camera: Camera,
+    def features(self, ws: Float[Tensor, "#B L w"], z_bg: Float[Tensor, "#B z"], camera: Camera,
                  deform: Deform | None = None, tau_fine: Float[Tensor, "B R m"] | None = None,
                  background: Camera | None = None, behind: Behind | None = None) -> Rendered:
         """The whole feature map: one ray per cell of the 32 × 32 grid. Arguments as in `render_rays`."""
         return self.render_rays(ws, z_bg, camera, *self.grid(), deform=deform, tau_fine=tau_fine, background=background,
                                 behind=behind)
 
-    def upsample(self, features: Float[Tensor, "B c r r"], rgb: Float[Tensor, "B 3 r r"], ws: Float[Tensor, "B L w"]
+    def upsample(self, features: Float[Tensor, "B c r r"], rgb: Float[Tensor, "B 3 r r"], ws: Float[Tensor, "#B L w"]
                  ) -> Float[Tensor, "B 3 H W"]:
         """Feature map and its RGB → image (Eq. 14), about [−1, 1], not clamped."""
         return self.upsampler(features, rgb, ws)[-1]

@@ -59,21 +59,24 @@ class ModulatedLinear(nn.Module):
     def forward(self, x: Float[Tensor, "B P i"], w: Float[Tensor, "B w"]) -> Float[Tensor, "B P o"]:
         return self.apply_style(x, *self.style(w))
 
-    def apply_style(self, x: Float[Tensor, "B P i"], weight: Float[Tensor, "B o i"], bias: Float[Tensor, "B o"]
+    def apply_style(self, x: Float[Tensor, "B P i"], weight: Float[Tensor, "#B o i"], bias: Float[Tensor, "#B o"]
                     ) -> Float[Tensor, "B P o"]:
-        """The layer with weights and biases from `style`, activated where it is demodulated."""
+        """The layer with weights and biases from `style` (of one style for all: batch 1), activated where it is demodulated."""
         if self.demodulate:                                  # the gain √2 moves through the leaky ReLU into the weights
             weight, bias = weight * SQRT2, bias * SQRT2
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        y = torch.baddbmm(bias[:, None].to(dtype), x.to(dtype), weight.transpose(1, 2).to(dtype))
+        if len(weight) == 1:
+            y = F.linear(x.to(dtype), weight[0].to(dtype), bias[0].to(dtype))
+        else:
+            y = torch.baddbmm(bias[:, None].to(dtype), x.to(dtype), weight.transpose(1, 2).to(dtype))
         return F.leaky_relu_(y, 0.2) if self.demodulate else y
 
 
 class ModulatedConv(nn.Module):
     """A modulated convolution on images (StyleGAN2); linear, the caller adds bias and activation.
 
-    demodulate False is the ToRGB form: style / √(in · k²), no normalisation. gain: scales the output, by way of the weights.
-    turned: with the kernel turned round.
+    demodulate False is the ToRGB form: style / √(in · k²), no normalisation. One style (batch 1) serves all images. gain:
+    scales the output, by way of the weights. turned: with the kernel turned round.
     """
 
     def __init__(self, n_in: int, n_out: int, w_dim: int, kernel: int, *, demodulate: bool = True) -> None:
@@ -82,7 +85,7 @@ class ModulatedConv(nn.Module):
         self.affine = FullyConnected(w_dim, n_in, bias=1.0)
         self.demodulate = demodulate
 
-    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"], gain: Tensor | float | None = None,
+    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "#B w"], gain: Tensor | float | None = None,
                 turned: bool = False) -> Float[Tensor, "B o H W"]:
         s = self.affine(w).float()
         weight = self.weight * s[:, None, :, None, None]
@@ -93,7 +96,7 @@ class ModulatedConv(nn.Module):
         padding = self.weight.shape[-1] // 2
         weight = (weight if gain is None else weight * gain).to(x.dtype)
         weight = weight.flip(3, 4) if turned else weight
-        if len(x) == 1:
+        if len(weight) == 1:
             return F.conv2d(x, weight[0], padding=padding)
         return torch.cat([F.conv2d(x[i : i + 1], weight[i], padding=padding) for i in range(len(x))])
 
@@ -139,11 +142,9 @@ def filter2d(x: Float[Tensor, "B C H W"], padding: tuple[int, int], gain: float 
 
 
 def upsample2d(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C 2*H 2*W"]:
-    """× 2 by zero insertion and the FIR kernel with gain 4 (StyleGAN2's RGB skip)."""
-    b, c, h, w = x.shape
-    spread = x.new_zeros(b, c, h, 2, w, 2)
-    spread[:, :, :, 0, :, 0] = x
-    return filter2d(spread.view(b, c, 2 * h, 2 * w), (2, 1), gain=4.0)
+    """× 2 by zero insertion and the FIR kernel with gain 4 (StyleGAN2's RGB skip): one transposed convolution."""
+    c = x.shape[1]
+    return F.conv_transpose2d(x, (fir(x) * 4).expand(c, 1, 4, 4), stride=2, padding=1, groups=c)
 
 
 def downsample2d(x: Float[Tensor, "B C H W"]) -> Tensor:

@@ -39,7 +39,7 @@ class StyledConv(nn.Module):
             self.adapter = nn.Sequential(Conv(n_out if shuffle else 2 * n_out, hidden, 1),
                                          Conv(hidden, 4 * n_out if shuffle else n_out, 1, activate=False))
 
-    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "B w"], enlarge: bool = True, rows: slice = ALL
+    def forward(self, x: Float[Tensor, "B i H W"], w: Float[Tensor, "#B w"], enlarge: bool = True, rows: slice = ALL
                 ) -> Float[Tensor, "B o h v"]:
         """enlarge False: without upsampling, whatever else belongs to it, and noise (`stylenerf.regulariser`). rows: those of
         the whole output that x is a strip for.
@@ -55,7 +55,9 @@ class StyledConv(nn.Module):
         if self.noisy and enlarge:
             x = x + self.noise_const[rows] * (self.noise_strength * SQRT2)
         x = F.leaky_relu_(x.add_(bias), 0.2)
-        return x if self.clamp is None else x.clamp_(-self.clamp, self.clamp)
+        if self.clamp is None:
+            return x
+        return x.clamp(-self.clamp, self.clamp) if torch.is_grad_enabled() else x.clamp_(-self.clamp, self.clamp)
 
     def upsample(self, x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c 2*H 2*W"]:
         """Nearest neighbour plus a learned correction, then the low-pass filter. x has the gain √2 already; biases get it."""
@@ -63,12 +65,21 @@ class StyledConv(nn.Module):
             return layer.equalised().to(x.dtype), layer.bias.to(x.dtype) * SQRT2
 
         (first, inner), (last, outer) = map(scaled, self.adapter)                         # type: ignore[arg-type]
-        if "pixelshuffle" in self.mode:                  # a cell's four sub-pixels are channels until they are shuffled
-            y = F.conv2d(leaky(F.conv2d(x, first, inner)), last, outer).unflatten(1, (-1, 4))
-            large = F.pixel_shuffle((y + x[:, :, None]).flatten(1, 2), 2)
-        else:
-            large = F.interpolate(x, scale_factor=2.0) + F.conv2d(self.beside(x, first, inner), last, outer)
-        return large if "noblur" in self.mode else filter2d(large, (2, 1))
+        if "pixelshuffle" in self.mode:
+            # shuffling the channels of a 1 × 1 convolution is a transposed convolution, nearest neighbour another: both in one
+            c, hidden = x.shape[1], leaky(F.conv2d(x, first, inner))
+            spread = torch.cat([last.view(c, 2, 2, -1).permute(3, 0, 1, 2),
+                                torch.eye(c, dtype=x.dtype, device=x.device)[..., None, None].expand(c, c, 2, 2)])
+            large = F.conv_transpose2d(torch.cat([hidden, x], 1), spread, stride=2)
+            rows = outer.view(1, c, 2, 2).repeat(1, 1, 1, x.shape[3]).contiguous(memory_format=torch.channels_last)
+            large.unflatten(2, (-1, 2)).add_(rows[:, :, None])
+            return large if "noblur" in self.mode else filter2d(large, (2, 1))
+        hidden = self.beside(x, first, inner)
+        if "noblur" in self.mode:
+            return F.interpolate(x, scale_factor=2.0) + F.conv2d(hidden, last, outer)
+        # the filter goes before the adapter's last layer, which has more channels; it darkens the bias at the picture's edge
+        large = F.conv2d(filter2d(hidden, (2, 1)), last).add_(nearest_filtered(x))
+        return large.add_(outer[:, None, None] * filter2d(torch.ones_like(large[:1, :1]), (2, 1)))
 
     @staticmethod
     def beside(x: Float[Tensor, "B c H W"], weight: Float[Tensor, "d e 1 1"], bias: Float[Tensor, "d"]
@@ -83,10 +94,16 @@ class StyledConv(nn.Module):
 
 def neighbour_mean(x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c 2*H 2*W"]:
     """Each of a cell's four sub-pixels gets the mean of the two neighbours that it touches; zeros outside."""
-    p = F.pad(x, (1, 1, 1, 1))
-    left, right, up, down = p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:], p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1]
-    quarters = torch.stack([left + up, right + up, left + down, right + down], 2) / 2        # (B, c, 4, H, W)
-    return F.pixel_shuffle(quarters.flatten(1, 2), 2)
+    c, kernel = x.shape[1], x.new_zeros(6, 6)            # a cell's sub-pixels, in the middle, and its neighbours'
+    for row, column in ((1, 2), (1, 3), (4, 2), (4, 3)):
+        kernel[row, column] = kernel[column, row] = 0.5
+    return F.conv_transpose2d(x, kernel.expand(c, 1, 6, 6), stride=2, padding=2, groups=c)
+
+
+def nearest_filtered(x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c 2*H 2*W"]:
+    """Nearest neighbour, × 2, then the low-pass filter: [1, 1] ∗ [1, 3, 3, 1] = [1, 4, 6, 4, 1] on both axes."""
+    c, k = x.shape[1], x.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 8
+    return F.conv_transpose2d(x, torch.outer(k, k).expand(c, 1, 5, 5), stride=2, padding=1, groups=c)[:, :, :-1, :-1]
 
 
 class Upsampler(nn.Module):
@@ -108,9 +125,10 @@ class Upsampler(nn.Module):
         self.clamp = config.clamp
         self.layout = torch.channels_last if config.kernel > 1 else torch.contiguous_format      # the faster one
 
-    def forward(self, features: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "B L w"],
+    def forward(self, features: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "#B L w"],
                 enlarge: bool = True) -> list[Tensor]:
-        """RGB after each block: (B, 3, 2H, 2W), (B, 3, 4H, 4W), …; the last one is the image. Styles: all slots.
+        """RGB after each block: (B, 3, 2H, 2W), (B, 3, 4H, 4W), …; the last one is the image. Styles: all slots;
+        one set (batch 1) serves all pictures.
 
         enlarge False: the same layers at the size of the input, for features of points that are no image.
         """
@@ -122,7 +140,7 @@ class Upsampler(nn.Module):
             pictures.append(rgb)
         return pictures
 
-    def block(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "B L w"],
+    def block(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "#B L w"],
               enlarge: bool = True, rows: slice = ALL) -> tuple[Float[Tensor, "B o h v"], Float[Tensor, "B 3 h v"]]:
         """The i-th block: features and RGB twice as large. rows: of the whole output, if x and rgb are a strip."""
         slot = self.first + 2 * i
@@ -131,7 +149,7 @@ class Upsampler(nn.Module):
         rgb = upsample2d(rgb) if enlarge else rgb
         return x, rgb + (step if self.clamp is None else step.clamp(-self.clamp, self.clamp))
 
-    def strips(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "B L w"],
+    def strips(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "#B L w"],
                enlarge: bool = True) -> tuple[Float[Tensor, "B o h v"] | None, Float[Tensor, "B 3 h v"]]:
         """The same as `block`, strip by strip: what lies between stays in the processor's cache, and needs little memory.
 
