@@ -132,9 +132,16 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from nfs_lib.bench import bench
+    from nfs_lib.bench import bench, heading, line
+    from nfs_lib.paths import replacing
+    from nfs_lib.video import check_output
 
-    _report(options.json, lambda: bench(options.only))
+    out = check_output(options.json, ".json") if options.json else None
+    print(heading(), flush=True)
+    figures = bench(options.only, options.world, lambda key, row: print(line(key, row), flush=True))
+    if out:
+        with replacing(out) as temporary:
+            temporary.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def _parity(options: argparse.Namespace) -> int:
@@ -301,8 +308,9 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="how fast it is, against plain references in the same run")
     bench.set_defaults(run=_bench)
-    bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
-    bench.add_argument("--only", metavar="NAME", help="one row, e.g. evaluate")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    bench.add_argument("--world", choices=("open", "paper"), help="whose rows (both worlds')")
+    bench.add_argument("--only", metavar="NAME", help="one row, e.g. frame")
 
     parity = commands.add_parser("parity", help="compare with recorded numbers of the official code")
     parity.set_defaults(run=_parity)

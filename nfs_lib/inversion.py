@@ -125,6 +125,16 @@ def picture_loss(
     return loss
 
 
+def tuning_loss(
+    pictures: list[Tensor],
+    image: Float[Tensor, "B 3 H W"],
+    features: Features | None = None,
+    wanted: list[Tensor] | None = None,
+) -> Tensor:
+    """What `tune` lowers: `picture_loss`, and four times the mean squared difference of the largest picture."""
+    return picture_loss(pictures, image, features, wanted) + 4 * F.mse_loss(pictures[-1], image)
+
+
 def pictures_of(generator: Generator, w: Tensor, z_bg: Tensor, pose: Tensor) -> list[Tensor]:
     """The volume-rendered RGB (32 × 32) and the picture after each upsampling block, (B, 3, r, r) each."""
     ws = generator.broadcast(w)
@@ -206,7 +216,7 @@ def tune(
             group["lr"] = group.setdefault("peak", group["lr"]) * min(1.0, (steps - step) / (0.3 * steps))
         with half_then_full(step, steps):
             pictures = pictures_of(tuned, w, z_bg, pose)
-            loss = picture_loss(pictures, image[None], features, wanted) + 4 * F.mse_loss(pictures[-1], image[None])
+            loss = tuning_loss(pictures, image[None], features, wanted)
             losses.append(loss.item())
             if others:
                 latents, true = others[step % len(others)]

@@ -1,7 +1,6 @@
-"""framing.py, studies/measuring.py, moments.py, evaluate.py and bench.py: right answers that are known beforehand."""
+"""framing.py, studies/measuring.py, moments.py and evaluate.py: right answers that are known beforehand."""
 
 import csv
-import json
 import math
 import pickle
 import re
@@ -15,7 +14,7 @@ from make_evaluation_example import make
 from PIL import Image
 from scipy.stats import bootstrap
 
-from nfs_lib import bench, cli, cropping, framing, portraits, worlds
+from nfs_lib import cli, cropping, framing, portraits, worlds
 from nfs_lib.errors import BadInput
 from nfs_lib.face import Estimator
 from nfs_lib.framing import cut, frame_clip, place, settle
@@ -463,35 +462,3 @@ def test_the_command_ends_well_with_broken_videos(named, tmp_path, capsys):
     root = files(tmp_path, truth="0.1 0.2", a="0.1! 0.2")
     assert cli.main(["evaluate", str(root / "a"), "--out", str(tmp_path / "t.csv")]) == 0
     assert "left out: a/0.1: it is broken" in capsys.readouterr().out
-
-
-# how fast
-
-
-def test_bench_compares_like_with_like(monkeypatch, tmp_path, capsys):
-    """One run: its keys, the gain, and that the plain reference computes the same."""
-    results = {}
-
-    def kept(name, function):
-        return lambda *arguments: results.setdefault(name, function(*arguments))
-
-    monkeypatch.setattr(bench, "CLIP", FRAMES)
-    monkeypatch.setattr(framing, "MOMENTS", 2)
-    monkeypatch.setattr(bench, "plain_evaluate", kept("plain", bench.plain_evaluate))
-    monkeypatch.setattr(measuring, "measure", kept("ours", measuring.measure))
-    assert cli.main(["bench", "--only", "evaluate", "--json", str(tmp_path / "b.json")]) == 0
-    figures = json.loads((tmp_path / "b.json").read_text())
-    assert json.loads(capsys.readouterr().out) == figures
-    assert set(figures) >= {f"open.evaluate.{name}" for name in ("fps", "fps_decoded", "reference_fps", "ratio", "share_CPBD")}
-    plain, ours = results["plain"], results["ours"]
-    assert plain["CPBD"] == pytest.approx(ours.cpbd)
-    assert (plain["LSE-D"], plain["LSE-C"]) == pytest.approx((ours.sync.distance, ours.sync.confidence), abs=1e-5)
-    assert plain["CSIM"] == pytest.approx(float(ours.embedding @ ours.first), abs=1e-5)
-    assert plain["features"] == pytest.approx(float(ours.moments.mean.mean()), abs=1e-5)
-
-
-def test_bench_does_arithmetic(monkeypatch, capsys):
-    monkeypatch.setitem(bench.BENCHES, "other", lambda: {"fps": 10 / 3})
-    assert bench.bench("other") == {"open.other.fps": 3.333}
-    assert cli.main(["bench", "--only", "nothing"]) == 2
-    assert "choose from evaluate, other" in capsys.readouterr().err

@@ -1,17 +1,20 @@
 """PTI on a little random generator: it must find pictures of its own, then learn pictures that it can't make."""
 
 import contextlib
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from nfs_lib import inversion
+from nfs_lib import inversion, pti
+from nfs_lib.bench import inversion as bench
 from nfs_lib.camera import Camera
 from nfs_lib.errors import BadInput, CorruptWeights
 from nfs_lib.face import Coefficients
 from nfs_lib.stylenerf import FieldConfig, Generator, GeneratorConfig
+from nfs_lib.viz.pti import race
 
 TINY = GeneratorConfig(
     z_dim=8,
@@ -209,3 +212,75 @@ def test_pictures_that_cannot_be_inverted_are_refused(generator, image, says):
 def test_an_unknown_profile_is_refused(generator):
     with pytest.raises(BadInput, match="fast, full"):
         inversion.invert(generator, sample(generator, 1), POSE, profile="quick")
+
+
+# against the paper's recipe
+
+
+def test_the_tuning_loss_of_a_picture_that_is_evenly_off():
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pictures = [torch.nn.functional.avg_pool2d(image, n) + 0.1 for n in (4, 2, 1)]
+    assert float(inversion.tuning_loss(pictures, image)) == pytest.approx(3 * 0.1 + 4 * 0.1**2, rel=1e-4)
+
+
+def test_the_benchs_plain_recipe_is_the_paper_worlds(generator):
+    """`pti`, which is checked against the authors' run, goes the same way step by step."""
+    image, looked = sample(generator, 8), []
+    made = bench.paper_recipe(generator, image, POSE, steps=(12, 6), seed=4, on_step=lambda *a: looked.append(a[:4]))
+    seen = {}
+
+    def synthesis(g, w, z_bg):
+        seen["pictures"] = inversion.pictures_of(g, w, z_bg, POSE)
+        return seen["pictures"][-1]
+
+    mean, spread = pti.style_statistics(generator.mapping, 8)
+    w, (z_bg,), projected = pti.project(
+        lambda w, latents: synthesis(generator, w, latents[0]),
+        lambda _: inversion.picture_loss(seen["pictures"], image[None]), mean, spread, (2,), steps=12, seed=4)
+    tuned = copy.deepcopy(generator).requires_grad_(True)
+    losses = pti.tune(
+        lambda: synthesis(tuned, w, z_bg), tuned.parameters(), image[None],
+        lambda made: inversion.tuning_loss(seen["pictures"], image[None]) - (made - image).square().mean(), steps=6, enough=0)
+    assert [a[:3] for a in looked] == [("project", i + 1, 12) for i in range(12)] + [("tune", i + 1, 6) for i in range(6)]
+    assert [a[3] for a in looked] == pytest.approx(projected + losses, rel=1e-4)
+    assert torch.allclose(made.w, w, atol=1e-5) and torch.equal(made.pose, POSE)
+    assert torch.allclose(made.generator.upsampler.conv1[0].bias, tuned.upsampler.conv1[0].bias, atol=1e-4)
+    assert not any(p.requires_grad for p in generator.parameters())
+
+
+def test_the_watch_stops_while_it_looks(generator, monkeypatch):
+    """A clock that a step moves by 1 and a look by 100."""
+    image, clock = sample(generator, 5), [0.0]
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    truly = inversion.tuning_loss
+
+    def slow(*args):
+        clock[0] += 100
+        return truly(*args)
+
+    monkeypatch.setattr(inversion, "tuning_loss", slow)
+    now = inversion.Inversion(generator, generator.mapping(torch.ones(1, 8)), torch.ones(1, 2), POSE)
+    watch = bench.Watch(image, spent=5.0, since=0.0)
+    for step in range(1, 26):
+        clock[0] += 1
+        watch("tune", step, 25, 0.0, now)
+    assert watch.seconds == [6, 15, 25, 30]  # after steps 1, 10, 20, 25
+    with torch.no_grad():
+        assert watch.losses == [truly(inversion.pictures_of(generator, now.w, now.z_bg, POSE), image[None]).item()] * 4
+
+
+def test_the_benchs_figures_by_hand():
+    def pair(paper, ours):
+        return bench.Run([1, 100], [9, paper], 30, 20), bench.Run([1, 10, 20, 25], ours, 31, 22)
+
+    figures = bench.summary([pair(3, [9, 4, 3, 1]), pair(1, [9, 4, 3, 1]), pair(0.5, [9, 4, 3, 1])])  # 20 s, 25 s, never
+    assert figures == {
+        "ratio": 4, "reached": pytest.approx(2 / 3), "seconds_paper": 100, "seconds_ours": 25, "psnr_paper": 30,
+        "psnr_ours": 31, "novel_psnr_paper": 20, "novel_psnr_ours": 22, "loss_paper": 1.5, "loss_ours": 1}
+
+
+def test_the_race_is_drawn_as_shares_with_a_dot_at_the_end():
+    figure = race({"slow": [([1, 90], [8, 4])], "fast": [([2, 5, 7, 9], [8, 5, 3, 2])], "never": [([1], [9])]}, [4])
+    lines = [tuple(line.get_xydata().ravel().tolist()) for line in figure.axes[0].lines[1:]]  # the first one is the goal
+    assert lines == [(1, 2, 90, 1), (90, 1), (2, 2, 5, 1.25, 7, 0.75, 9, 0.5), (7, 0.75), (1, 2.25), ()]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["slow", "fast", "never"]

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import math
+import re
 from types import SimpleNamespace
 
 import matplotlib
@@ -12,16 +13,19 @@ import pytest
 import torch
 from matplotlib import pyplot
 from PIL import Image
+from traitlets import TraitError
 
-from nfs_lib import viz
+from nfs_lib import samples, viz, worlds
 from nfs_lib.alignment import face_vertices, match
 from nfs_lib.camera import Camera, project
 from nfs_lib.cropping import Crop
+from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.inversion import Inversion
 from nfs_lib.lipaint import LipaintNet
 from nfs_lib.pipeline import TalkingHead
 from nfs_lib.stylenerf import OPEN, Generator
+from nfs_lib.viz.live import live
 from nfs_lib.viz.plots import facing, place_colours
 
 
@@ -208,3 +212,62 @@ def test_pose_face_is_the_frame_with_that_expression_whatever_was_shown_before(h
     viz.pose_face(head, jaw=0.0, yaw=-30)
     assert np.array_equal(shown(viz.pose_face(head, 0.8, 0.3, 0.1, 25).axes[0]), expected)
     assert head.inversion.pose.abs().max() == 0 and head.face.expression.abs().max() == 0
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    """The kit's own talking head, whose mouth and sides are to be seen; its masks are averaged."""
+    inverted = samples.inverted()
+    return TalkingHead(worlds.load("open"), inverted, inverted.face)
+
+
+@pytest.fixture(scope="module")
+def clip(speaker):
+    """Three expressions, far apart."""
+    return torch.cat([viz.expression_with(speaker, jaw, 0.0, 0.0) for jaw in (0.0, 0.6, 1.2)])
+
+
+def apart(widget, picture):
+    """Grey levels between what a widget shows and what a JPEG file keeps of a picture, (3, H, W) in [-1, 1]; the mean."""
+    kept, pixels = io.BytesIO(), ((picture.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+    Image.fromarray(pixels).save(kept, "JPEG", quality=90)
+    seen, expected = (np.asarray(Image.open(file), dtype=float) for file in (io.BytesIO(widget.value), kept))
+    assert seen.shape == expected.shape
+    return np.abs(seen - expected).mean()
+
+
+@pytest.mark.parametrize("moves", [{"yaw": 30}, {"pitch": -15}, {"frame": 2}, {"frame": 1, "yaw": -35, "pitch": 10}], ids=str)
+def test_the_live_picture_is_the_frame_that_its_sliders_say(speaker, clip, moves):
+    """Also after others, for masks of frames before (Eq. 13) mustn't smear into it."""
+    yaw, pitch, frame, rate, picture = live(speaker, clip).children
+    sliders, rest = {"yaw": yaw, "pitch": pitch, "frame": frame}, {"yaw": 0, "pitch": 0, "frame": 0}
+
+    def frame_of(places):
+        pose = torch.tensor([[math.radians(places["yaw"]), math.radians(places["pitch"]), speaker.inversion.pose[0, 2]]])
+        alone = TalkingHead(speaker.world, speaker.inversion, speaker.face, mask_frames=1)
+        return alone.frame(clip[places["frame"], None], Camera.from_pose(pose))
+
+    for places in ({"yaw": 8, "pitch": 3, "frame": 2}, rest, moves):
+        for name, value in places.items():
+            sliders[name].value = value
+    right, wrong = apart(picture, frame_of(rest | moves)), apart(picture, frame_of(rest))
+    assert right < 0.05 and wrong > 1
+    assert re.fullmatch(r"\d+ ms a picture: \d+ a second", rate.value)
+
+
+def test_the_live_sliders_take_no_wrong_value_and_leave_the_head_alone(speaker, clip):
+    pose = speaker.inversion.pose.clone()
+    *sliders, _, picture = live(speaker, clip).children
+    for slider, largest in zip(sliders, (45, 20, 2), strict=True):
+        slider.value = 1000
+        assert slider.value == largest
+        before = picture.value
+        for wrong in ("left", float("nan"), None):
+            with pytest.raises(TraitError):
+                slider.value = wrong
+        assert slider.value == largest and picture.value == before
+        slider.value = 0
+        assert picture.value != before                # it still follows
+    assert torch.equal(speaker.inversion.pose, pose) and not speaker.masks.masks
+    with pytest.raises(BadInput, match="no frames"):
+        live(speaker, clip[:0])

@@ -234,3 +234,26 @@ def beside_truth(truth: Portrait, runs: Mapping[str, Inversion], yaw: float = 0.
     made = {name: inversion.picture(inversion.pose + turn(yaw))[0] for name, inversion in runs.items()}
     titles = [f"{name}, {psnr(picture, true):.1f} dB" for name, picture in made.items()]
     return picture_grid([[true, *made.values()]], [f"truth, {view_name(yaw)}", *titles], size=1.9)
+
+
+@styled
+def race(recipes: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], ends: Sequence[float]) -> Plot:
+    """Loss against time of several recipes on the same portraits: a line a portrait, a dot where it first reaches its end.
+
+    recipes: name → (seconds, losses) of each portrait; ends: the loss that is to be reached, one a portrait. Losses are drawn
+    as multiples of it.
+    """
+    figure, axes = panels(1, 1, 6.6, 3.0)
+    axis = axes[0, 0]
+    axis.axhline(1, color="#bbbbbb", linewidth=0.8, zorder=0)
+    for (name, curves), colour in zip(recipes.items(), COLOURS, strict=False):
+        for (seconds, losses), end in zip(curves, ends, strict=True):
+            at, share = np.array(seconds), np.array(losses) / end
+            axis.plot(at, share, color=colour, linewidth=0.9, alpha=0.7, label=name)
+            axis.plot(at[share <= 1][:1], share[share <= 1][:1], "o", color=colour, markersize=4)
+            name = ""
+    axis.set(xlabel="seconds", ylabel="loss ÷ the loss to be reached", yscale="log", xlim=(0, None))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
+    axis.legend()
+    return figure

@@ -1,26 +1,15 @@
-"""How fast is it? `nfs bench`: each row of BENCHES is measured against a plain reference in the same run, so that the ratios
-mean something on any machine."""
+"""The row "evaluate": `nfs evaluate` on one clip, against a plain reference."""
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from nfs_lib.errors import BadInput
+from nfs_lib.bench.measuring import Figures
 
-Figures = dict[str, float]
 WORLD = "open"
 CLIP = 100                                           # frames of the clip that is measured
-
-
-def bench(only: str | None = None) -> Figures:
-    """All rows, or the one named: "world.row.figure" → value. Raises BadInput for a row that there isn't."""
-    if only is not None and only not in BENCHES:
-        raise BadInput(f"there is no row {only!r} to measure; choose from {', '.join(BENCHES)}")
-    names = BENCHES if only is None else [only]
-    return {f"{WORLD}.{name}.{figure}": float(f"{value:.4g}") for name in names for figure, value in BENCHES[name]().items()}
 
 
 def evaluate() -> Figures:
@@ -73,6 +62,3 @@ def plain_evaluate(clip: Path) -> Figures:
     synced = backend.sync(crops(), sound)
     return {"features": float(features.mean()), "CSIM": float((embeddings @ embeddings[0]).mean()), "CPBD": float(sharp),
             "LSE-D": synced.distance, "LSE-C": synced.confidence}
-
-
-BENCHES: dict[str, Callable[[], Figures]] = {"evaluate": evaluate}
