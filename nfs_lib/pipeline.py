@@ -17,6 +17,7 @@ from nfs_lib.alignment import Match, face_vertices, match, on_official_square
 from nfs_lib.blending import MaskMean, blend, blend_at, mouth_mask
 from nfs_lib.camera import Camera, frontal, nerf_to_head, pixel_directions, sample_depths
 from nfs_lib.cpu import keep_freed_memory
+from nfs_lib.deformation import deform_nerf as deform_nerf
 from nfs_lib.deformation import displacement, moved_by
 from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients, MorphableModel

@@ -1,7 +1,8 @@
 """What a picture costs, in multiply-adds: counted from the sizes of the layers, so that no clock and no computer plays a part.
 
 Left out: whatever is done once per picture rather than per ray or pixel (mapping, styles), activations, the fixed low-pass
-filters, and the small background field. torch's own counter agrees within 2 % (tests).
+filters, the products with one that enlarge by nearest neighbour, and the small background field. torch's own counter agrees
+within 2 % (tests).
 """
 
 from nfs_lib.stylenerf.config import GeneratorConfig
