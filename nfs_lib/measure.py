@@ -21,9 +21,9 @@ from nfs_lib.errors import BadInput, MissingWeights
 from nfs_lib.face import Coefficients
 from nfs_lib.inversion import Inversion, invert
 from nfs_lib.measure_generator import MOUTH, as_picture, box, correlation, measure_generator, psnr, slope
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.portraits import Z_DIM, Portrait, Scene
 from nfs_lib.progress import progress
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.worlds import World, load
 
 INVERSION_SEED, TALK_SEED = 9_700_000, 9_800_000

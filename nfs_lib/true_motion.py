@@ -18,7 +18,7 @@ from nfs_lib.deformation import deform_nerf, displacement
 from nfs_lib.errors import BadInput
 
 if TYPE_CHECKING:
-    from nfs_lib.pipeline import TalkingHead
+    from nfs_lib.talking_head import TalkingHead
 
 # The first four are those of `pipeline.TalkingHead`. "now" is Eq. 6 with V_t in the place of V_init.
 RULES = ("paper", "k-nearest", "3d", "official", "now")

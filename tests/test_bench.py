@@ -16,7 +16,7 @@ from test_official_head import BETA, GOLDENS, official_head
 from nfs_lib import alignment, cli, framing, samples, worlds
 from nfs_lib import bench as package
 from nfs_lib.audio import mel_windows
-from nfs_lib.bench import cases, measuring, plain, rows, work
+from nfs_lib.bench import cases, measuring, plain, plain_steps, rows, work
 from nfs_lib.bench import evaluate as evaluating
 from nfs_lib.bench.measuring import Machine, Pair, Work
 from nfs_lib.camera import Camera, frontal
@@ -26,10 +26,10 @@ from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.inversion import Inversion
 from nfs_lib.lipaint import LipaintNet
 from nfs_lib.parity.stylenerf_cases import Set
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.segmenter import BiSeNet
 from nfs_lib.studies import measuring as studies
 from nfs_lib.stylenerf import FFHQ_1024, OPEN, FieldConfig, Generator
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.video import read_video, write_video
 
 SMALL = dataclasses.replace(OPEN, ray_resolution=8, n_samples=6, channels=(16, 8), feature_dim=16)
@@ -105,7 +105,7 @@ def test_plain_and_ours_are_one_picture(heads, world, turning):
 @pytest.mark.parametrize("change", [{"lipaint": False}, {"mask_frames": 1}, {"rule": "3d"}])
 def test_another_method_is_another_picture(heads, change, monkeypatch):
     """The comparison sees whatever it should."""
-    other = dataclasses.replace(cases.head("open"), _matched={}, _fine={}, **change)
+    other = dataclasses.replace(cases.head("open"), **change)
     loop = plain.Loop(cases.head("open"))
     betas, poses = cases.motion(other, 3, turning=True)
     cameras = [Camera.from_pose(pose[None]) for pose in poses]
@@ -167,7 +167,7 @@ def test_a_plain_generator_has_the_same_pictures_and_gradients(config):
     with torch.no_grad():
         tau = g.features(ws, z_bg, camera).tau_fine
     made = {}
-    for name, generator in (("ours", g), ("plain", plain.plainly(g))):
+    for name, generator in (("ours", g), ("plain", plain_steps.plainly(g))):
         rendered = generator.features(ws, z_bg, camera, tau_fine=tau)
         picture = generator.upsample(*rendered.maps(), ws)
         (picture.square().mean() + rendered.optical.mean() + rendered.depth.mean()).backward()
@@ -178,7 +178,7 @@ def test_a_plain_generator_has_the_same_pictures_and_gradients(config):
 
 def test_a_plain_generator_stays_in_full_precision(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    g = plain.plainly(Generator(SMALL)).requires_grad_(False)
+    g = plain_steps.plainly(Generator(SMALL)).requires_grad_(False)
     w, z_bg = torch.randn(1, SMALL.w_dim), torch.randn(1, SMALL.z_bg_dim)
     with mixed_precision():
         mixed = g(g.broadcast(w), z_bg, frontal())
@@ -208,12 +208,12 @@ def test_ties_are_told_from_mistakes():
 
 def test_plain_mel_is_ours():
     wave = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
-    assert np.abs(plain.mel_windows(wave) - mel_windows(wave)).max() < 1e-3
+    assert np.abs(plain_steps.mel_windows(wave) - mel_windows(wave)).max() < 1e-3
 
 
 def test_plain_video_is_ours(tmp_path):
     wave, frames = np.zeros(3 * 640, np.float32), np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
-    plain.write_video(tmp_path / "a.mp4", frames, wave)
+    plain_steps.write_video(tmp_path / "a.mp4", frames, wave)
     write_video(tmp_path / "b.mp4", frames, wave)
     a, b = (read_video(tmp_path / name) for name in ("a.mp4", "b.mp4"))
     assert (a.frames == b.frames).all() and len(a.frames) == 3 and (a.audio == b.audio).all()
@@ -221,10 +221,10 @@ def test_plain_video_is_ours(tmp_path):
 
 def test_plain_estimator_is_ours():
     net, image = worlds.load("open").estimator, torch.from_numpy(samples.truth().image).permute(2, 0, 1)[None] / 127.5 - 1
-    usual = plain.usual_layout(net)
+    usual = plain_steps.usual_layout(net)
     assert all(p.is_contiguous() for p in usual.parameters())
     with torch.no_grad():
-        a, b = net(image), plain.estimate(usual, image)
+        a, b = net(image), plain_steps.estimate(usual, image)
     for name, value in vars(a).items():
         assert torch.allclose(value, getattr(b, name), atol=1e-4)
     assert a.expression.abs().max() > 0.01

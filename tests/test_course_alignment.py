@@ -19,8 +19,8 @@ from nfs_lib.errors import BadInput
 from nfs_lib.exercises import alignment as check
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.inversion import Inversion
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.stylenerf import OPEN, Generator
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz import correspondence as plots
 from nfs_lib.viz import debugger_figures as draw
 from nfs_lib.viz.debugger import NO_ACTION, YAWS, Debugger, actions

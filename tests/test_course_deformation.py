@@ -15,7 +15,7 @@ from nfs_lib.errors import BadInput
 from nfs_lib.exercises import deformation as check
 from nfs_lib.face import MorphableModel
 from nfs_lib.measure_generator import as_picture
-from nfs_lib.pipeline import TalkingHead
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz import deformation as plots
 
 

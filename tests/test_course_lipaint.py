@@ -15,8 +15,8 @@ from nfs_lib.exercises import lipaint as check
 from nfs_lib.face import Coefficients, Estimator, MorphableModel
 from nfs_lib.inversion import Inversion
 from nfs_lib.lipaint import LipaintNet
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.stylenerf import OPEN, Discriminator, Generator
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.training import lipaint as training
 from nfs_lib.training import lipaint_losses
 from nfs_lib.training.common import step_rng

@@ -12,7 +12,7 @@ from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.face.bfm import Bfm, plane, project, rotation, to_camera
 from nfs_lib.inversion import Inversion
 from nfs_lib.parity.stylenerf_cases import Set, ellipse
-from nfs_lib.pipeline import OFFICIAL, TalkingHead
+from nfs_lib.talking_head import OFFICIAL, TalkingHead
 
 GOLDENS = Path(__file__).parent / "goldens"
 FOCAL, TANGENT = 1015 / 112, 0.10510423526567646

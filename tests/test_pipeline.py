@@ -13,8 +13,9 @@ from nfs_lib.camera import Camera, frontal
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.inversion import Inversion
 from nfs_lib.lipaint import LipaintNet
-from nfs_lib.pipeline import TalkingHead, head_turn
+from nfs_lib.pipeline import head_turn
 from nfs_lib.stylenerf import OPEN, Generator
+from nfs_lib.talking_head import TalkingHead
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,15 @@ def test_frames_made_together_are_those_made_one_by_one(parts):
     alone = [head.frame(b[None], Camera.from_pose(p[None])) for b, p in zip(betas, poses, strict=True)]
     assert together.shape[0] == t and len({frame.tobytes() for frame in together}) == t
     assert np.abs(together - ((torch.stack(alone).permute(0, 2, 3, 1).numpy() + 1) * 127.5)).max() < 0.51
+
+
+def test_a_changed_head_remembers_nothing_of_the_one_it_was_made_from(parts):
+    world, inversion, face = parts
+    head, beta = TalkingHead(world, inversion, face), jaw(world.face_model, 0.8)
+    for _ in range(3):
+        head.frame(beta, frontal())
+    changed = dataclasses.replace(head, stride=4)
+    assert torch.equal(changed.frame(beta, frontal()), TalkingHead(world, inversion, face, stride=4).frame(beta, frontal()))
 
 
 def test_rays_that_nothing_moves_on_are_not_asked_again(parts, monkeypatch):

@@ -11,10 +11,10 @@ from nfs_lib import portraits, samples
 from nfs_lib.audio2exp import speech_to_expression
 from nfs_lib.errors import BadInput
 from nfs_lib.metrics.backend import load_backend
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.portraits.chart import face_model
 from nfs_lib.studies import ablation, cases, flip, kept, scoring, tables
 from nfs_lib.studies.statistics import paired
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.worlds import load
 
 T = 8

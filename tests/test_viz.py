@@ -23,8 +23,8 @@ from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.inversion import Inversion
 from nfs_lib.lipaint import LipaintNet
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.stylenerf import OPEN, Generator
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz.live import live
 from nfs_lib.viz.plots import facing, place_colours
 

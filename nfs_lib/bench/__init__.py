@@ -1,8 +1,8 @@
 """How fast is it? `nfs bench`: each row is measured against a plain reference in the same run, so that the ratios mean
 something on any machine.
 
-rows: what is measured; plain: the reference, the official code's loop written out; cases: the heads, and ours and plain on the
-same input; measuring: how; work: operations and bytes; evaluate, inversion: two long rows.
+rows: what is measured; plain, plain_steps: the reference, the official code's loop written out; cases: the heads, and ours and
+plain on the same input; measuring: how; work: operations and bytes; evaluate, inversion: two long rows.
 """
 
 from collections.abc import Callable

@@ -26,9 +26,10 @@ from nfs_lib.camera import HEAD_TO_NERF, Camera, frontal, nerf_to_head
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.inversion import Inversion
 from nfs_lib.lipaint import LipaintNet
-from nfs_lib.pipeline import OFFICIAL, TalkingHead, head_turn
+from nfs_lib.pipeline import head_turn
 from nfs_lib.segmenter import SIDE, BiSeNet
 from nfs_lib.stylenerf import FFHQ_1024, Generator, GeneratorConfig
+from nfs_lib.talking_head import OFFICIAL, TalkingHead, seen_as
 
 FRAMES = {"open": 8, "paper": 1}                     # in one call
 VERTICES, ANCHORS = 35_709, 5_000                    # of the paper world
@@ -145,7 +146,7 @@ def matching() -> Pair:
 def matching_points() -> tuple[Float[Tensor, "P 3"], Float[Tensor, "V 3"]]:
     """What is matched: coarse samples, then fine ones; where these lie along their rays is random and plays no part."""
     h, c = paper_head(CONFIG, VERTICES, ANCHORS), CONFIG
-    h._fine[tuple(frontal().rotation.flatten().tolist())] = torch.rand(1, c.ray_resolution**2, c.n_fine)
+    h._fine[seen_as(frontal())] = torch.rand(1, c.ray_resolution**2, c.n_fine)
     points = h.samples(frontal()).unflatten(0, (-1, c.n_samples + c.n_fine))
     return torch.cat([part.flatten(0, 1) for part in points.split([c.n_samples, c.n_fine], 1)]), h.v_init
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nfs_lib import alignment, inversion, pti, samples, video, worlds
-from nfs_lib.bench import cases, plain, work
+from nfs_lib.bench import cases, plain_steps, work
 from nfs_lib.bench.evaluate import evaluate
 from nfs_lib.bench.measuring import REPEATS, Figures, Pair, Work, compared, costs, fresh, growth, memory_figures, race
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.stylenerf import Generator
+from nfs_lib.talking_head import TalkingHead
 
 TIMES = (1, 2, 4, 8, 16)
 NEAR_TIE = 1e-6                                      # relative difference of two distances that rounding may turn round
@@ -151,7 +151,7 @@ def tuning(world: str) -> Figures:
     """A step of PTI's second half. share: of the arithmetic of plain, backward included; difference: of the first losses,
     relative."""
     inv = cases.head(world).inversion
-    g = {"ours": inv.generator, "plain": plain.plainly(inv.generator)}
+    g = {"ours": inv.generator, "plain": plain_steps.plainly(inv.generator)}
     begin = inv.picture()[0]
     target = (0.8 * begin + 0.1).clamp(-1, 1)
     seconds: dict[str, list[float]] = {name: [] for name in g}
@@ -209,7 +209,7 @@ def lipaint() -> Figures:
     for part in ("generator", "estimator", "discriminator"):
         getattr(world, part).requires_grad_(False)
         other.__dict__[part] = getattr(world, part)
-    other.__dict__["generator"] = plain.plainly(world.generator)
+    other.__dict__["generator"] = plain_steps.plainly(world.generator)
     table = training.expression_table(200, 0)
     nets = {name: copy.deepcopy(world.lipaint).requires_grad_(True) for name in ("ours", "plain")}
     losses = {"ours": lambda: training.paper_loss(nets["ours"], world, table, step_rng(0, 0))[0],
@@ -223,7 +223,7 @@ def generator() -> Figures:
     from nfs_lib.training.common import step_rng
 
     ours = copy.deepcopy(worlds.load("open").generator).requires_grad_(True)
-    made, data = {"ours": ours, "plain": plain.plainly(ours)}, random_pairs()
+    made, data = {"ours": ours, "plain": plain_steps.plainly(ours)}, random_pairs()
     losses = {"ours": lambda: training.patch_step(made["ours"], data, step_rng(0, 0))[0],
               "plain": lambda: training.patch_step(made["plain"], data, step_rng(0, 0))[0]}
     return stepping(losses, {name: list(g.parameters()) for name, g in made.items()})
@@ -254,9 +254,9 @@ def estimator(world: str) -> Figures:
         (taken,) = race(lambda: recon.read(picture))
         return {"seconds": taken, "fps": 1 / taken} | costs(taken, counted(lambda: recon.read(picture)))
     net, image = worlds.load("open").estimator.requires_grad_(False), cases.head("open").inversion.picture()
-    usual = plain.usual_layout(net)
-    pair = Pair(lambda: net(image), lambda: plain.estimate(usual, image),
-                lambda: cases.largest(net(image).expression, plain.estimate(usual, image).expression))
+    usual = plain_steps.usual_layout(net)
+    pair = Pair(lambda: net(image), lambda: plain_steps.estimate(usual, image),
+                lambda: cases.largest(net(image).expression, plain_steps.estimate(usual, image).expression))
     return compared("open.estimator", pair, counted(pair.ours), memory=False)
 
 
@@ -267,8 +267,8 @@ def mel() -> Figures:
     rng = np.random.default_rng(0)
     wave = (0.1 * rng.standard_normal(32 * SAMPLE_RATE)).astype(np.float32)
     short = wave[: 8 * SAMPLE_RATE]
-    pair = Pair(lambda: mel_windows(short), lambda: plain.mel_windows(short),
-                lambda: float(np.abs(mel_windows(short) - plain.mel_windows(short)).max()))
+    pair = Pair(lambda: mel_windows(short), lambda: plain_steps.mel_windows(short),
+                lambda: float(np.abs(mel_windows(short) - plain_steps.mel_windows(short)).max()))
     figures = compared("open.mel", pair, memory=False)
     slope = growth({n: partial(mel_windows, wave[: n * 2 * SAMPLE_RATE]) for n in TIMES})
     return figures | {"fps": 8 * FPS / figures["seconds"], "slope_seconds": slope}
@@ -285,12 +285,12 @@ def writing() -> Figures:
 
         def difference() -> float:
             video.write_video(path, frames[:3], wave)
-            plain.write_video(other, frames[:3], wave)
+            plain_steps.write_video(other, frames[:3], wave)
             a, b = (video.read_video(p).frames.astype(int) for p in (path, other))
             return float(np.abs(a - b).max())
 
         half = frames[:VIDEO_FRAMES]
-        pair = Pair(lambda: video.write_video(path, half, wave), lambda: plain.write_video(other, half, wave), difference)
+        pair = Pair(lambda: video.write_video(path, half, wave), lambda: plain_steps.write_video(other, half, wave), difference)
         figures = compared("open.video", pair, memory=False)
         slope = growth({n: partial(video.write_video, path, frames[:n], wave)
                         for n in (VIDEO_FRAMES // 2, VIDEO_FRAMES, 2 * VIDEO_FRAMES)})

@@ -21,12 +21,12 @@ from nfs_lib.images import to_uint8
 from nfs_lib.metrics.backend import load_backend
 from nfs_lib.metrics.fid import fid
 from nfs_lib.paths import replacing
-from nfs_lib.pipeline import Layers, TalkingHead
 from nfs_lib.progress import progress
 from nfs_lib.studies import kept
 from nfs_lib.studies.cases import Clip, Person, cases, sway, truth
 from nfs_lib.studies.scoring import DIRECTIONS, score, tensor
 from nfs_lib.studies.statistics import paired
+from nfs_lib.talking_head import Layers, TalkingHead
 from nfs_lib.worlds import World, load
 
 SIZES = {"fast": (2, 1, 15), "full": (20, 3, 24)}    # people, sentences each, frames of each sentence

@@ -24,12 +24,12 @@ from nfs_lib.metrics.backend import load_backend
 from nfs_lib.metrics.differences import internal_differences
 from nfs_lib.metrics.fid import fid
 from nfs_lib.paths import replacing
-from nfs_lib.pipeline import TalkingHead
 from nfs_lib.progress import progress
 from nfs_lib.studies import kept
 from nfs_lib.studies.cases import PEOPLE_SEED, Clip, Person, clips, person, truth
 from nfs_lib.studies.scoring import DIRECTIONS, gather, score, tensor
 from nfs_lib.studies.statistics import paired
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.worlds import World, load
 
 Frames = Iterator[UInt8[np.ndarray, "H W 3"]]

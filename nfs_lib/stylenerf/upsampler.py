@@ -134,9 +134,12 @@ class Upsampler(nn.Module):
         """
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
         x = features.to(dtype, memory_format=self.layout)
-        pictures, block = [], self.strips if enlarge and not torch.is_grad_enabled() else self.block
+        pictures, rgb = [], rgb.float()
         for i in range(len(self.conv0)):
-            x, rgb = block(i, x, rgb.float(), ws, enlarge)                                # type: ignore[assignment]
+            if enlarge and not torch.is_grad_enabled():
+                x, rgb = self.strips(i, x, rgb, ws)                                       # type: ignore[assignment]
+            else:
+                x, rgb = self.block(i, x, rgb, ws, enlarge)
             pictures.append(rgb)
         return pictures
 
@@ -149,8 +152,8 @@ class Upsampler(nn.Module):
         rgb = upsample2d(rgb) if enlarge else rgb
         return x, rgb + (step if self.clamp is None else step.clamp(-self.clamp, self.clamp))
 
-    def strips(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "#B L w"],
-               enlarge: bool = True) -> tuple[Float[Tensor, "B o h v"] | None, Float[Tensor, "B 3 h v"]]:
+    def strips(self, i: int, x: Float[Tensor, "B c H W"], rgb: Float[Tensor, "B 3 H W"], ws: Float[Tensor, "#B L w"]
+               ) -> tuple[Float[Tensor, "B o h v"] | None, Float[Tensor, "B 3 h v"]]:
         """The same as `block`, strip by strip: what lies between stays in the processor's cache, and needs little memory.
 
         Each strip is computed with four more rows above and below, as far as the layers look, and then cut. After the last

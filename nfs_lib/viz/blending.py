@@ -12,7 +12,7 @@ from torch import Tensor
 from nfs_lib.audio import FPS, SAMPLE_RATE
 from nfs_lib.blending import blend, lip_outline, mouth_mask, seam
 from nfs_lib.camera import Camera
-from nfs_lib.pipeline import TalkingHead
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz.deformation import mouth_crop
 from nfs_lib.viz.play import expression_with
 from nfs_lib.viz.plots import Picture

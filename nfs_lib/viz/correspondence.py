@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nfs_lib.camera import Camera, project
 from nfs_lib.correspondence import BEHIND_MM, Correspondence, CorrespondenceReport, Examination, examine
-from nfs_lib.pipeline import TalkingHead
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz.overlays import OVERLAYS, limits, ray_values
 from nfs_lib.viz.play import expression_with
 from nfs_lib.viz.plots import Picture, place_colours

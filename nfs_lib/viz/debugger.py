@@ -20,7 +20,7 @@ from torch import Tensor
 from nfs_lib.camera import Camera, project
 from nfs_lib.correspondence import BEHIND_MM, RULES, Correspondence, Examination, anatomy, examine
 from nfs_lib.errors import BadInput
-from nfs_lib.pipeline import TalkingHead
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz import debugger_figures as draw
 from nfs_lib.viz.correspondence import table
 from nfs_lib.viz.overlays import OVERLAYS

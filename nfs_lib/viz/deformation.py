@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Interactive
 
     from nfs_lib.face.estimator import Estimator
-    from nfs_lib.pipeline import TalkingHead
+    from nfs_lib.talking_head import TalkingHead
 
 INSIDE = [REGIONS.index(name) for name in ("mouth", "teeth")]
 REST, NOW = "#56b4e9", "#e69f00"  # the face at rest, the face at time t

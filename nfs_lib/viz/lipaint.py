@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nfs_lib.camera import Camera
 from nfs_lib.face import MorphableModel
-from nfs_lib.pipeline import TalkingHead
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.training.lipaint import Cycle
 from nfs_lib.viz.play import expression_with
 from nfs_lib.viz.plots import LINES, Picture, picture_grid

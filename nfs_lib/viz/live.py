@@ -17,7 +17,7 @@ from nfs_lib.camera import Camera
 from nfs_lib.cpu import keep_freed_memory
 from nfs_lib.errors import BadInput
 from nfs_lib.images import to_uint8
-from nfs_lib.pipeline import TalkingHead
+from nfs_lib.talking_head import TalkingHead
 
 YAW, PITCH = 45, 20                                   # degrees to each side
 AVERAGED = 10                                         # pictures that the rate is taken over

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from jaxtyping import Float
 from torch import Tensor
 
-from nfs_lib.pipeline import TalkingHead
+from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz.plots import picture_grid
 from nfs_lib.viz.style import Plot
 
