@@ -104,7 +104,7 @@ def _measure(options: argparse.Namespace) -> None:
 def _ablate(options: argparse.Namespace) -> None:
     from nfs_lib.studies.ablation import ablate
 
-    ablate(options.profile, options.out)
+    ablate(options.profile, options.out, workers=options.workers, scheduler=options.scheduler)
 
 
 def _flip(options: argparse.Namespace) -> None:
@@ -122,7 +122,7 @@ def _external(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> None:
     from nfs_lib.studies.evaluate import evaluate, printed
 
-    print(printed(evaluate(options.folders, options.truth, options.out, options.world)))
+    print(printed(evaluate(options.folders, options.truth, options.out, options.world, options.workers, options.scheduler)))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -213,6 +213,13 @@ def _number(low: float, high: float, kind: Callable[[str], float] = float) -> Ca
     return read
 
 
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    who = command.add_mutually_exclusive_group()
+    who.add_argument("--workers", type=_number(1, 1024, int), metavar="N", help="processes that share the work (this one)")
+    who.add_argument("--scheduler", metavar="ADDRESS", help="a dask cluster that runs already and sees the same files, "
+                     "e.g. tcp://10.0.0.1:8786")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nfs", description="One portrait and one clip of speech become a talking head.")
     parser.add_argument("--version", action="version", version=f"nfs {__version__}")
@@ -274,6 +281,8 @@ def _parser() -> argparse.ArgumentParser:
         study.set_defaults(run=run)
         study.add_argument("--profile", default=profile, choices=("fast", "full"), help="time against certainty")
         study.add_argument("--out", default="figures", metavar="DIR", help=f"folder for {file}.csv and .png (figures)")
+        if name == "ablate":
+            _add_cluster(study)
 
     external = commands.add_parser("external", help="run a published method from your own checkout of its repository")
     external.set_defaults(run=_external)
@@ -300,6 +309,7 @@ def _parser() -> argparse.ArgumentParser:
         help="one row per method and clip; means and the table as a picture are written beside it (evaluation.csv)",
     )
     evaluate.add_argument("--world", default="open", choices=("open", "paper"), help="whose networks measure (open)")
+    _add_cluster(evaluate)
 
     prepare = commands.add_parser("prepare", help="bring a data set's videos or portraits into shape for nfs evaluate")
     prepare.set_defaults(run=_prepare)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from nfs_lib.images import to_uint8
 from nfs_lib.metrics.backend import load_backend
 from nfs_lib.metrics.fid import fid
 from nfs_lib.paths import replacing
-from nfs_lib.progress import progress
 from nfs_lib.studies import kept
-from nfs_lib.studies.cases import Clip, Person, cases, sway, truth
+from nfs_lib.studies.cases import PEOPLE_SEED, Clip, Person, clips, person, sway, truth
+from nfs_lib.studies.cluster import crew
 from nfs_lib.studies.scoring import DIRECTIONS, score, tensor
 from nfs_lib.studies.statistics import paired
 from nfs_lib.talking_head import Layers, TalkingHead
@@ -70,27 +71,48 @@ VARIANTS = (
 )
 
 
-def ablate(profile: str = "full", out: str | Path = "figures", world: str = "open",
+def ablate(profile: str = "full", out: str | Path = "figures", world: str = "open", workers: int | None = None,
+           scheduler: str | None = None,
            report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> list[dict[str, Any]]:
     """`nfs ablate`: all VARIANTS on all cases; writes ablation.csv and ablation.png to `out`, returns the rows of the csv.
 
     profile: "full", 20 people × 3 sentences of 24 frames; "fast", 2 × 1 of 15. What is done is kept under runs/ablation, one
-    file a case, so that a run that was stopped goes on where it was. Raises BadInput for another profile or an unusable `out`.
+    file a case, so that a run that was stopped goes on where it was. workers, scheduler: who measures (`cluster.crew`); all
+    machines must see runs/people. Raises BadInput for another profile, an unusable `out` or cluster.
     """
     people, sentences, frames = kept.size(profile, SIZES, out)
-    parts, begin = load(world), time.monotonic()
+    parts, begin = networks(world), time.monotonic()
     key = kept.key(parts.generator, parts.audio2exp, parts.lipaint, parts.estimator, parts.identity, parts.sync,
                    about=(VARIANTS, DIRECTIONS))
-    done = []
-    for who, clip in progress(cases(parts, people, sentences, frames), "ablation", total=people * sentences):
-        path = Path("runs/ablation") / f"{who.seed}_{clip.number}_{frames}_{key}.npz"
-        if not path.is_file():
-            kept.save(path, *measure(parts, who, clip))
-        done.append(kept.load(path))
-        report(f"{len(done)} of {people * sentences} cases, {time.monotonic() - begin:.0f} s")
-    rows = table(done)
+    inverted, spoken = Path("runs/people").absolute(), clips(sentences, frames)
+    inverted.mkdir(parents=True, exist_ok=True)
+    seeds = range(PEOPLE_SEED, PEOPLE_SEED + people)
+    paths = {(seed, clip.number): Path("runs/ablation") / f"{seed}_{clip.number}_{frames}_{key}.npz"
+             for seed in seeds for clip in spoken}
+    jobs = {(seed, clip.number): (seed, clip, world, inverted)
+            for clip in spoken for seed in seeds    # one sentence, then the next: two workers don't invert the same person
+            if not paths[seed, clip.number].is_file()}
+    done = len(paths) - len(jobs)
+    with crew(workers, scheduler, world) as each:
+        for name, found in each(case, jobs, "ablation"):
+            kept.save(paths[name], *found)
+            done += 1
+            report(f"{done} of {len(paths)} cases, {time.monotonic() - begin:.0f} s")
+    rows = table([kept.load(path) for path in paths.values()])
     write(rows, Path(out), f"nfs ablate --profile {profile}", time.monotonic() - begin)
     return rows
+
+
+@lru_cache(maxsize=1)
+def networks(world: str) -> World:
+    """A world by its name, loaded once in a process."""
+    return load(world)
+
+
+def case(seed: int, clip: Clip, world: str, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """`measure`, for the person of a seed, whose inversion is kept in `folder`."""
+    parts = networks(world)
+    return measure(parts, person(parts, seed, folder=folder), clip)
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ through the kit as a user's would (estimate, fit, invert). The renderer then dra
 turning a little: the truth that every method is held against.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import radians
 from pathlib import Path
@@ -111,12 +110,3 @@ def truth(who: Person, clip: Clip, poses: Float[Tensor, "T 3"]) -> Truth:
     betas = visemes.with_reference(clip.actions, scene.expression, face_model().expression_names)
     drawn = [portraits.render(scene.replace(expression=b), p) for b, p in zip(betas, poses.numpy(), strict=True)]
     return Truth(np.stack([d.image for d in drawn]), np.stack([d.landmarks for d in drawn]), torch.from_numpy(betas), poses)
-
-
-def cases(world: World, people: int, sentences: int, frames: int) -> Iterator[tuple[Person, Clip]]:
-    """Every person with every sentence; nobody is inverted before their turn."""
-    spoken = clips(sentences, frames)
-    for i in range(people):
-        who = person(world, PEOPLE_SEED + i)
-        for clip in spoken:
-            yield who, clip

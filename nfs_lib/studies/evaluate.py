@@ -11,7 +11,7 @@ from jaxtyping import Float
 from nfs_lib.errors import BadInput
 from nfs_lib.metrics import COLUMNS
 from nfs_lib.paths import replacing
-from nfs_lib.progress import progress
+from nfs_lib.studies.cluster import crew
 from nfs_lib.studies.measuring import Measured, embedded, measured, networks
 from nfs_lib.studies.moments import LEVEL, RESAMPLES, fid_interval, mean_interval
 from nfs_lib.studies.tables import write_csv
@@ -36,25 +36,29 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(folders: Sequence[str | Path], truth: str | Path | None = None, out: str | Path = "evaluation.csv",
-             world: str = "open") -> Evaluation:
+             world: str = "open", workers: int | None = None, scheduler: str | None = None) -> Evaluation:
     """`nfs evaluate`: every method's folder against the ground truth. Writes `out`, one row a method and clip; beside it
     …_summary.csv, means and intervals, and the same as a typeset table, …png.
 
     folders: of `<clip>.mp4`, one a method; truth: the folder of the true videos, by default `truth` beside the methods'. The
     portraits that the methods were given are looked for in `portraits` beside the truth (`<clip>.png`), for CSIM.
     A video that can't be measured has its reason in its row and counts nowhere; FID compares the same clips on both sides.
-    Raises BadInput for a folder that isn't there, for no video in any of them, and for no ground truth.
+    workers, scheduler: who measures (`cluster.crew`); the tables are the same, byte for byte.
+    Raises BadInput for a folder that isn't there, for no video in any of them, for no ground truth, and for a cluster that
+    can't be used.
     """
     path = check_output(out, ".csv")
     methods, true = find(folders, truth)
     backend = networks(world).backend                # before any long work: weights may be missing
-    jobs = {(TRUTH, clip): file for clip, file in true.items()}
-    jobs |= {(name, clip): file for name, files in methods.items() for clip, file in files.items() if clip in true}
-    results: Results = {key: measured(file, world) for key, file in progress(jobs.items(), "videos", total=len(jobs))}
+    jobs = {(name, clip): (file.absolute(), world) for name, files in {TRUTH: true, **methods}.items()
+            for clip, file in files.items() if clip in true}
+    with crew(workers, scheduler, world) as each:
+        results: Results = dict(each(measured, jobs, "videos"))
+        people = dict(each(embedded, {key: (file, world) for key, file in portraits(true).items()}, "portraits"))
     for name, files in methods.items():
         for clip in {*files, *true}:
             results[name, clip] = fault(results, name, clip) or results[name, clip]
-    sources = {clip: source(file, results[TRUTH, clip], world) for clip, file in true.items()}
+    sources = {clip: source(clip, people, results[TRUTH, clip]) for clip in true}
     rows = [row(name, clip, results[name, clip], sources.get(clip), backend.name)
             for name in (TRUTH, *methods) for clip in sorted(c for n, c in results if n == name)]
     summary = summarise(rows, results, backend.name)
@@ -111,11 +115,18 @@ def fault(results: Results, name: str, clip: str) -> str:
     return ""
 
 
-def source(file: Path, true: Measured | str, world: str) -> tuple[Float[np.ndarray, " d"], str] | None:
+def portraits(true: Mapping[str, Path]) -> dict[tuple[str, str], Path]:
+    """(clip, suffix) → picture that the methods were given, as far as there are any."""
+    files = {(clip, suffix): file.resolve().parent.parent / "portraits" / f"{clip}{suffix}"
+             for clip, file in true.items() for suffix in PICTURES}
+    return {key: file for key, file in files.items() if file.is_file()}
+
+
+def source(clip: str, people: Mapping[tuple[str, str], Float[np.ndarray, " d"] | None], true: Measured | str
+           ) -> tuple[Float[np.ndarray, " d"], str] | None:
     """Whom a clip should show, and where that was taken from: the portrait, else the true video's first frame."""
     for suffix in PICTURES:
-        portrait = file.resolve().parent.parent / "portraits" / f"{file.stem}{suffix}"
-        if portrait.is_file() and (who := embedded(portrait, world)) is not None:
+        if (who := people.get((clip, suffix))) is not None:
             return who, "portrait"
     return None if isinstance(true, str) else (true.first, "first frame of the truth")
 
