@@ -77,9 +77,20 @@ def _talk(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.recipe and options.part != "lipaint":
+        raise BadInput(f"--recipe is LipaintNet's: leave it out, or nfs train lipaint --recipe {options.recipe}")
+    from nfs_lib.training.team import Team
+
     part = importlib.import_module(f"nfs_lib.training.{options.part}")
-    steps = {} if options.steps is None else {"steps": options.steps}
-    part.train(seed=options.seed, resume=options.resume, device=options.device, out=options.out, **steps)
+    given = {"recipe": part.PAPER, "steps": part.PAPER_STEPS} if options.recipe else {}
+    given |= {} if options.steps is None else {"steps": options.steps}
+    team = Team(options.device, options.devices, options.nodes, options.precision, options.save_every)
+    try:
+        part.train(seed=options.seed, resume=options.resume, device=team, out=options.out, **given)
+    except (NfsError, KeyboardInterrupt):
+        if team.leads:
+            raise
+        sys.exit()  # the leading process meets the same, and reports it
 
 
 def _report(path: Path | None, figures: Callable[[], dict[str, Any]]) -> None:
@@ -267,7 +278,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=_number(1, 10**9, int), help="optimiser steps (the part's own number)")
     train.add_argument("--seed", default=0, type=seed)
     train.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if any")
-    train.add_argument("--device", default="cpu", help="a torch device (cpu)")
+    train.add_argument("--device", default="cpu", help="cpu, cuda, mps, or one of several as cuda:1 (cpu)")
+    train.add_argument("--devices", default=1, type=_number(1, 1024, int), metavar="N",
+                       help="processes on this machine, with a device each, that share every batch (1)")
+    train.add_argument("--nodes", default=1, type=_number(1, 1024, int), metavar="M",
+                       help="machines, each given this same command and MASTER_ADDR, MASTER_PORT, NODE_RANK (1)")
+    train.add_argument("--precision", choices=("32-true", "bf16-mixed"), help="(bf16-mixed if the processor has bfloat16)")
+    train.add_argument("--save-every", default=3.0, type=_number(0.0, 1e6), metavar="MINUTES",
+                       help="time between checkpoints (3)")
+    train.add_argument("--recipe", choices=("paper",), help="lipaint: 300,000 steps as in section 4.4 of the paper")
     train.add_argument("--out", help="folder for all that is written (runs/PART and data/weights/open)")
 
     measure = commands.add_parser("measure", help="the open world's figures on held-out seeds")

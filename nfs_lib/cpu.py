@@ -2,9 +2,12 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
+
+chosen: Callable[[], AbstractContextManager] | None = None  # what `nfs train --precision` puts in place of our own choice
 
 
 def keep_freed_memory() -> None:
@@ -24,5 +27,7 @@ def keep_freed_memory() -> None:
 
 def mixed_precision(device: str = "cpu") -> AbstractContextManager:
     """bfloat16 autocast where the processor multiplies bfloat16 natively (twice the speed), float32 elsewhere."""
+    if chosen:
+        return chosen()
     native = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device, dtype=torch.bfloat16, enabled=native)

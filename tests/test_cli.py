@@ -90,7 +90,9 @@ def test_train(stand_in, part):
     calls = stand_in(f"training.{part}", "train")
     assert main(["train", part]) == 0
     assert main(["train", part, "--steps", "5", "--seed", "2", "--resume", "--out", "there"]) == 0
-    assert calls[0][1] == {"seed": 0, "resume": False, "device": "cpu", "out": None}
+    team = calls[0][1].pop("device")
+    assert calls[0][1] == {"seed": 0, "resume": False, "out": None}
+    assert (team.device.type, team.size, team.save_every) == ("cpu", 1, 3.0)
     options = calls[1][1]
     assert (options["steps"], options["seed"], options["resume"], str(options["out"])) == (
         5,

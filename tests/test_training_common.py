@@ -61,7 +61,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path, capsys):
     assert same(train(tmp_path / "two", resume=True), whole)
     assert [line["step"] for line in lines(tmp_path / "two")] == [4, 8, 12, 16, 20, 24]
     assert lines(tmp_path / "two")[-1]["loss"] == lines(tmp_path / "whole")[-1]["loss"]
-    assert sorted(os.listdir(tmp_path / "two")) == ["last.pt", "log.jsonl"]
+    assert sorted(os.listdir(tmp_path / "two")) == ["last.pt", "log.jsonl", "tensorboard"]
     assert not same(train(tmp_path / "other", seed=6), whole)
 
 

@@ -39,8 +39,12 @@ class Discriminator(nn.Module):
             image = downsample2d(image)
             activations.append(x)
         x = x + self.fromrgb4(image)
-        x = self.conv4(torch.cat([x, batch_deviation(x, self.group)], 1))
+        x = self.conv4(torch.cat([x, self.deviation(x)], 1))
         return self.out(self.fc(x.flatten(1))), activations
+
+    def deviation(self, x: Float[Tensor, "B C 4 4"]) -> Float[Tensor, "B 1 4 4"]:
+        """What each picture is told of the others that are looked at with it."""
+        return batch_deviation(x, self.group)
 
 
 def batch_deviation(x: Float[Tensor, "B C H W"], group: int = 4) -> Float[Tensor, "B 1 H W"]:

@@ -43,6 +43,7 @@ from nfs_lib.training.speech_clips import (
     random_reference,
     training_clips,
 )
+from nfs_lib.training.team import Team
 
 LAMBDA_EXP = 1.5
 SEQUENCES, LENGTH = 24, 8  # a step: so many sequences of so many video frames
@@ -126,7 +127,7 @@ def train(
     steps: int = 2400,
     seed: int = 0,
     resume: bool = False,
-    device: str = "cpu",
+    device: str | Team = "cpu",
     out: str | Path | None = None,
 ) -> dict[str, float]:
     """Train, measure on held-out voices and sentences, export; returns the figures.
@@ -134,10 +135,14 @@ def train(
     The speech is synthesised on the first call and kept in the run's folder (a minute or two).
     """
     keep_freed_memory()
-    names, folder = expression_names(), run_folder("audio2exp", out)
-    sampler = Sampler(training_clips(folder, seed), names, device)
+    names, folder, team = expression_names(), run_folder("audio2exp", out), Team.of(device)
+    mine = team.share(SEQUENCES)
+    with team.first():
+        clips = training_clips(folder, seed)
+    sampler = Sampler(clips, names, team.device)
     seed_everything(seed)
-    model = new_model(names).to(device)
+    model = new_model(names).to(team.device)
+    team.join(model)
     groups: list[dict[str, Any]] = [
         {"params": model.audio_encoder.parameters()},
         {"params": model.mapping1.parameters(), "scale": 0.1},  # else its steps are larger than its outputs
@@ -147,25 +152,27 @@ def train(
     spread = sampler.actions.std(0) / LAMBDA_EXP
     weights = 1.0 / (torch.where(spread > 0.0, spread, 0.1) ** 2 + 0.002)
     weights /= weights.mean()
-    loop = Loop("audio2exp", steps, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume)
+    loop = Loop("audio2exp", steps, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume, team=team)
     for step in loop:
         set_learning_rate(optimiser, warm_cosine(step, steps, peak=1.5e-3, final=0.02))
-        mel, beta_init, before, targets = sampler.batch(seed, step)
+        mel, beta_init, before, targets = (part[mine] for part in sampler.batch(seed, step))
         with mixed_precision(sampler.device.type):
             heard = model.embed(mel.flatten(0, 1)[:, None])
         heard = heard.float().unflatten(0, mel.shape[:2])
         predicted = momentum_recursion(model, heard, beta_init, before)
         loss = weighted_error(predicted, targets, weights)
         optimiser.zero_grad()
-        loss.backward()
+        team.backward(loss, model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         ema.update(model)
         loop.log(loss=loss, jaw=(predicted - targets)[..., names.index("jawOpen")].abs().mean())
+    if not team.leads:
+        return {}
     model.load_state_dict(ema.state)
     figures = measure_audio2exp(model.cpu())
     config = {"n_exp": len(names)}
-    command = f"nfs train audio2exp --steps {steps} --seed {seed}"
+    command = f"nfs train audio2exp --steps {steps} --seed {seed}{team.options}"
     export("audio2exp", model.state_dict(), figures, command, seed, steps, loop.seconds, config=config, out=out)
     return figures
 

@@ -1,22 +1,28 @@
 """What every training shares: steps that depend on (seed, step) only, exact resume, a log, the export.
 
 model, optimiser = ...
-loop = Loop("estimator", steps, seed, {"model": model, "optimiser": optimiser}, out, resume)
+team = Team.of(device)
+loop = Loop("estimator", steps, seed, {"model": model, "optimiser": optimiser}, out, resume, team=team)
 for step in loop:                               # starts at the resumed step
     set_learning_rate(optimiser, warm_cosine(step, steps, peak=1e-3))
     loss = ...batch(step_rng(seed, step))...
-    loop.log(loss=loss)                         # mean over `log_every` steps -> log.jsonl
+    team.backward(loss, model)
+    loop.log(loss=loss)                         # mean over `log_every` steps -> log.jsonl, TensorBoard
 export("estimator", model.state_dict(), figures, "nfs train estimator", seed, steps, loop.seconds,
        config={"width": 32}, out=out)
 """
 
 import json
 import math
+import multiprocessing
+import os
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +34,9 @@ from nfs_lib.checkpoints import write_part
 from nfs_lib.errors import BadInput, CorruptWeights
 from nfs_lib.paths import data_folder, replacing
 from nfs_lib.progress import progress
+from nfs_lib.training.team import Team
+
+WORTH_WORKERS = 64  # jobs; starting processes takes as long as a few dozen renders
 
 
 @runtime_checkable
@@ -115,8 +124,20 @@ def weights_folder(out: str | Path | None = None) -> Path:
     return Path(out) if out is not None else data_folder() / "weights" / "open"
 
 
+def in_workers(function: Callable[..., Any], jobs: Sequence[Any], title: str) -> list[Any]:
+    """[function(job) for job in jobs], by one process per core if there are many jobs; the same list with any number."""
+    if len(jobs) < WORTH_WORKERS:
+        return [function(job) for job in progress(jobs, title)]
+    # not fork: a child of a process whose OpenMP threads have run can hang
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(progress(pool.map(function, jobs, chunksize=8), title, total=len(jobs)))
+
+
 class Loop:
-    """Iterates from the resumed step to `steps`; saves `last.pt` every `save_every` seconds and at the end.
+    """Iterates from the resumed step to `steps`; saves `last.pt` at the end and every so many seconds (None: as the team says).
+
+    Of a team's processes the leading one writes; a figure is the mean over them all. If TensorBoard is installed, its files are
+    a copy of log.jsonl, made anew at every start: no step is in them twice.
 
     Ctrl-C (or a polite kill) lets the running step end, saves, and raises KeyboardInterrupt. A kill that
     can't be caught costs at most `save_every` seconds of work: `last.pt` is replaced whole or not at all.
@@ -131,41 +152,51 @@ class Loop:
         state: Mapping[str, Stateful],
         out: str | Path | None = None,
         resume: bool = False,
-        save_every: float = 180.0,
+        save_every: float | None = None,
         log_every: int = 50,
         until: int | None = None,
+        team: Team | None = None,
     ) -> None:
         self.part, self.steps, self.seed, self.state = part, steps, seed, dict(state)
-        self.save_every, self.log_every = save_every, log_every
+        self.team = team or Team()
+        self.save_every = 60 * self.team.save_every if save_every is None else save_every
+        self.log_every = log_every
         self.last = steps if until is None else min(until, steps)
         self.folder = run_folder(part, out)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.step, self.seconds = 0, 0.0
         self._recent: dict[str, list[Tensor | float]] = {}
+        self._board: Any = None
         self._interrupted = False
         if resume and (self.folder / "last.pt").is_file():
             self._load()
-        self._cut_log()
+        if self.team.leads:
+            self._cut_log()
 
     def __iter__(self) -> Iterator[int]:
         self._saved = self._tick = time.monotonic()
-        restore = self._catch_signals()
+        restore, steps = self._catch_signals(), range(self.step, self.last)
+        if self.team.leads:
+            self._open_board()
         try:
-            for step in progress(range(self.step, self.last), self.part, total=self.steps, done=self.step):
+            for step in progress(steps, self.part, total=self.steps, done=self.step) if self.team.leads else steps:
                 yield step
                 self.step = step + 1
                 now = time.monotonic()
                 self.seconds, self._tick = self.seconds + now - self._tick, now
                 if self.step % self.log_every == 0 or self.step == self.steps:
                     self._write_log()
+                self._interrupted = self.team.any(self._interrupted)  # all stop after the same step
                 if self._interrupted or self.step == self.last or now - self._saved > self.save_every:
                     self.save()
                 if self._interrupted:
-                    message = f"{self.part}: stopped at step {self.step}; continue with --resume"
-                    print(message, file=sys.stderr)
+                    if self.team.leads:
+                        print(f"{self.part}: stopped at step {self.step}; continue with --resume", file=sys.stderr)
                     raise KeyboardInterrupt
         finally:
             restore()
+            if self._board:
+                self._board.close()
 
     def log(self, **figures: Tensor | float) -> None:
         """Note this step's figures (scalars)."""
@@ -174,6 +205,9 @@ class Loop:
 
     def save(self) -> None:
         """Write `last.pt`: all states, the next step, seconds spent, and the global random states."""
+        self._saved = time.monotonic()
+        if not self.team.leads:
+            return
         kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
         checkpoint = {
             "part": self.part,
@@ -186,7 +220,6 @@ class Loop:
         }
         with replacing(self.folder / "last.pt") as temporary:
             torch.save(checkpoint, temporary)
-        self._saved = time.monotonic()
 
     def _load(self) -> None:
         path = self.folder / "last.pt"
@@ -217,11 +250,32 @@ class Loop:
         path.write_text("".join(kept))
 
     def _write_log(self) -> None:
-        means = {name: float(sum(map(float, values)) / len(values)) for name, values in self._recent.items()}
+        means = [float(sum(map(float, values)) / len(values)) for values in self._recent.values()]
+        line = {"step": self.step, "seconds": round(self.seconds, 1),
+                **dict(zip(self._recent, self.team.mean(means), strict=True))}
         self._recent.clear()
-        line = {"step": self.step, "seconds": round(self.seconds, 1), **means}
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.team.leads:
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self._show(line)
+
+    def _open_board(self) -> None:
+        """TensorBoard's writer with the log so far; none if it isn't installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+        self._board = SummaryWriter(self.folder / "tensorboard")
+        for line in (self.folder / "log.jsonl").read_text().splitlines():
+            self._show(json.loads(line))
+
+    def _show(self, line: Mapping[str, float]) -> None:
+        """One line of the log in TensorBoard, whose time is the training's own: the seconds that it took so far."""
+        if self._board:
+            for name in line.keys() - {"step", "seconds"}:
+                self._board.add_scalar(name, line[name], line["step"], walltime=line["seconds"])
+            self._board.flush()
 
     def _catch_signals(self) -> Callable[[], None]:
         if threading.current_thread() is not threading.main_thread():

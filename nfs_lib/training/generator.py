@@ -9,11 +9,13 @@ paired supervision: the latent is the scene's own chart, and G(z) must reproduce
 """
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfs_lib.camera import HEAD_TO_NERF, Camera
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
@@ -22,10 +24,12 @@ from nfs_lib.stylenerf.generator import Rendered
 from nfs_lib.training.common import Ema, Loop, export, run_folder, seed_everything, step_rng
 from nfs_lib.training.muon import MuonAdam
 from nfs_lib.training.pairs import HELD_OUT_SEED, Pairs, draw_patch, draw_rays, load_pairs
+from nfs_lib.training.team import Team
 
 PAIRS = 9000
 RAY_STEPS, PATCH_STEPS = 0.40, 0.582           # shares of all steps; the rest are whole pictures
 PATCH = 12
+BATCHES = (16, 4, 2)                           # pairs a step, by stage
 R1_EVERY, R1_GAMMA = 8, 2.0
 
 
@@ -50,13 +54,15 @@ def gradient_loss(made: Tensor, true: Tensor, weight: Tensor) -> Tensor:
     return across + down
 
 
-def ray_step(g: Generator, pairs: Pairs, rng: torch.Generator, batch: int = 16, rays: int = 64) -> tuple[Tensor, dict]:
-    """Stage 1."""
+def ray_step(g: Generator, pairs: Pairs, rng: torch.Generator, batch: int = BATCHES[0], rays: int = 64,
+             mine: slice = slice(None)) -> tuple[Tensor, dict]:
+    """Stage 1. mine: which of the pairs drawn to look at."""
     index = torch.randint(len(pairs), (batch,), generator=rng)
-    x, y, colour, alpha, depth = draw_rays(pairs, index, rays, rng)
-    z, z_bg, camera = latents(g, pairs, index)
-    jitter = torch.rand(*x.shape, g.config.n_samples, generator=rng) - 0.5
-    with mixed_precision():
+    drawn = draw_rays(pairs, index, rays, rng)
+    jitter = torch.rand(*drawn[0].shape, g.config.n_samples, generator=rng) - 0.5
+    z, z_bg, camera = latents(g, pairs, index[mine])
+    x, y, colour, alpha, depth, jitter = (of_pairs(t, mine).to(z.device) for t in (*drawn, jitter))
+    with mixed_precision(z.device.type):
         r = g.render_rays(g.broadcast(g.mapping(z)), z_bg, camera, x, y, jitter=jitter)
     colour_error, change = (r.rgb - colour).abs().mean(), change_loss(r.rgb, colour)
     geometry = geometry_loss(r, alpha, depth)
@@ -64,10 +70,21 @@ def ray_step(g: Generator, pairs: Pairs, rng: torch.Generator, batch: int = 16, 
 
 
 def latents(g: Generator, pairs: Pairs, index: Tensor) -> tuple[Tensor, Tensor, Camera]:
-    """z (2b, z_dim), z_bg (2b, z_bg_dim) and cameras of both pictures of each pair."""
-    z = pairs.latents[index].flatten(0, 1)
-    n = g.config.z_dim
-    return z[:, :n], z[:, n:], Camera.from_pose(pairs.pose[index].repeat_interleave(2, 0))
+    """z (2b, z_dim), z_bg (2b, z_bg_dim) and cameras of both pictures of each pair, where the generator is."""
+    device, n = g.mapping.w_avg.device, g.config.z_dim
+    z, pose = pairs.latents[index].flatten(0, 1).to(device), pairs.pose[index].repeat_interleave(2, 0)
+    return z[:, :n], z[:, n:], Camera.from_pose(pose.to(device))
+
+
+def of_pairs(rows: Float[Tensor, "n *d"], mine: slice) -> Float[Tensor, "m *d"]:
+    """The rows 2i and 2i + 1 of the pairs i in `mine`."""
+    return rows.unflatten(0, (-1, 2))[mine].flatten(0, 1)
+
+
+def true_pictures(pairs: Pairs, index: Tensor, rows: slice = slice(None), columns: slice = slice(None)
+                  ) -> Float[Tensor, "n 3 h w"]:
+    """Both pictures of each pair, or a piece of them, in [−1, 1]."""
+    return pairs.pictures[index, :, rows, columns].flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def mixed_styles(g: Generator, z: Float[Tensor, "B z"], rng: torch.Generator) -> Float[Tensor, "B L w"]:
@@ -85,20 +102,23 @@ def mixed_styles(g: Generator, z: Float[Tensor, "B z"], rng: torch.Generator) ->
     return ws
 
 
-def patch_step(g: Generator, pairs: Pairs, rng: torch.Generator, batch: int = 4) -> tuple[Tensor, dict]:
+def patch_step(g: Generator, pairs: Pairs, rng: torch.Generator, batch: int = BATCHES[1], mine: slice = slice(None)
+               ) -> tuple[Tensor, dict]:
     """Stage 2: a PATCH × PATCH crop of the feature map and its 8 times larger picture."""
     index = torch.randint(len(pairs), (batch,), generator=rng)
     row, column = draw_patch(pairs, index, PATCH, rng)
-    z, z_bg, camera = latents(g, pairs, index)
-    true = pairs.pictures[index, :, row * 8 : (row + PATCH) * 8, column * 8 : (column + PATCH) * 8]
-    true = true.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
+    z, z_bg, camera = latents(g, pairs, index[mine])
+    true = true_pictures(pairs, index[mine], slice(row * 8, (row + PATCH) * 8), slice(column * 8, (column + PATCH) * 8))
+    true = true.to(z.device)
     x, y = (v.view(1, 32, 32)[:, row : row + PATCH, column : column + PATCH].reshape(1, -1) for v in g.grid())
-    jitter = 0.5 * (torch.rand(len(z), x.shape[1], g.config.n_samples, generator=rng) - 0.5)
-    with mixed_precision():
+    jitter = 0.5 * (torch.rand(2 * batch, x.shape[1], g.config.n_samples, generator=rng) - 0.5)
+    jitter = of_pairs(jitter, mine).to(z.device)
+    with mixed_precision(z.device.type):
         ws = mixed_styles(g, z, rng)
         r = g.render_rays(ws, z_bg, camera, x, y, jitter=jitter)
         pictures = g.upsampler(*r.maps(), ws)
-    geometry = geometry_loss(r, *per_ray(pairs, index, slice(row, row + PATCH), slice(column, column + PATCH)))
+    truth = per_ray(pairs, index[mine], slice(row, row + PATCH), slice(column, column + PATCH))
+    geometry = geometry_loss(r, *(t.to(z.device) for t in truth))
     return picture_loss(r, pictures, true, margin=8) + geometry, {
         "patch": (pictures[-1] - true)[..., 8:-8, 8:-8].abs().mean(), "geometry": geometry}
 
@@ -124,12 +144,13 @@ def picture_loss(r: Rendered, pictures: list[Tensor], true: Float[Tensor, "B 3 H
 
 
 def picture_step(g: Generator, d: Discriminator, d_optimiser: torch.optim.Optimizer, pairs: Pairs, rng: torch.Generator,
-                 step: int, batch: int = 2) -> tuple[Tensor, dict]:
-    """Stage 3: whole pictures; one discriminator step, then the generator's loss."""
-    index = torch.randint(len(pairs), (batch,), generator=rng)
+                 step: int, batch: int = BATCHES[2], mine: slice = slice(None),
+                 backward: Callable[[Tensor, nn.Module], None] = lambda loss, _: loss.backward()) -> tuple[Tensor, dict]:
+    """Stage 3: whole pictures; one discriminator step, then the generator's loss. backward: as `Team.backward`."""
+    index = torch.randint(len(pairs), (batch,), generator=rng)[mine]
     z, z_bg, camera = latents(g, pairs, index)
-    true = pairs.pictures[index].flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with mixed_precision():
+    true = true_pictures(pairs, index).to(z.device)
+    with mixed_precision(z.device.type):
         ws = mixed_styles(g, z, rng)
         r = g.features(ws, z_bg, camera)
         pictures = g.upsampler(*r.maps(), ws)
@@ -138,24 +159,24 @@ def picture_step(g: Generator, d: Discriminator, d_optimiser: torch.optim.Optimi
     if step % R1_EVERY == 0:
         judgement = judgement + R1_EVERY * r1_penalty(d, true)
     d_optimiser.zero_grad(set_to_none=True)
-    judgement.backward()
+    backward(judgement, d)
     d_optimiser.step()
     d.requires_grad_(False)
-    with mixed_precision():
+    with mixed_precision(z.device.type):
         logits, seen = d.judge(made)
         with torch.no_grad():
             _, wanted = d.judge(true)
     d.requires_grad_(True)
     adversarial = F.softplus(-logits.float()).mean()
     matching = sum((a.float() - b.float()).abs().mean() for a, b in zip(seen, wanted, strict=True)) / len(seen)
-    geometry = geometry_loss(r, *per_ray(pairs, index, slice(None), slice(None)))
+    geometry = geometry_loss(r, *(t.to(z.device) for t in per_ray(pairs, index, slice(None), slice(None))))
     loss = picture_loss(r, pictures, true, margin=0) + geometry + 0.02 * adversarial + 0.3 * matching
     return loss, {"picture": (made - true).abs().mean(), "adversarial": adversarial, "matching": matching, "d": judgement}
 
 
 def discriminator_loss(d: Discriminator, real: Tensor, made: Tensor) -> Tensor:
     """softplus(D(made)) + softplus(−D(real))."""
-    with mixed_precision():
+    with mixed_precision(real.device.type):
         logits = d(torch.cat([real, made])).float()
     return F.softplus(-logits[: len(real)]).mean() + F.softplus(logits[len(real) :]).mean()
 
@@ -175,19 +196,23 @@ def psnr(g: Generator, pairs: Pairs, n: int = 24) -> float:
         index = torch.arange(i, min(i + 8, n))
         z, z_bg, camera = latents(g, pairs, index)
         made = g(g.broadcast(g.mapping(z)), z_bg, camera).clamp(-1, 1)
-        true = pairs.pictures[index].flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
+        true = true_pictures(pairs, index).to(made.device)
         values += (-10 * torch.log10(((made - true) ** 2).mean((1, 2, 3)) / 4)).tolist()
     return sum(values) / len(values)
 
 
-def train(steps: int = 50_000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | None = None) -> None:
+def train(steps: int = 50_000, seed: int = 0, resume: bool = False, device: str | Team = "cpu",
+          out: str | Path | None = None) -> None:
     """`nfs train generator`: renders the pairs (once), trains G and D, exports the running mean of G, and D."""
     seed_everything(seed)
-    folder = run_folder("generator", out)
-    held_out = load_pairs(folder / "pairs", 48, first_seed=HELD_OUT_SEED)
-    pairs = load_pairs(folder / "pairs", PAIRS, first_seed=0)
+    folder, team = run_folder("generator", out), Team.of(device)
+    mine = [team.share(batch) for batch in BATCHES]
+    with team.first():
+        held_out = load_pairs(folder / "pairs", 48, first_seed=HELD_OUT_SEED)
+        pairs = load_pairs(folder / "pairs", PAIRS, first_seed=0)
     keep_freed_memory()
-    g, d = Generator(OPEN), Discriminator()
+    g, d = Generator(OPEN).to(team.device), Discriminator().to(team.device)
+    team.join(d)
     upsampler = list(g.upsampler.parameters())
     field = [p for n, p in g.named_parameters() if not n.startswith("upsampler")]
     optimiser = MuonAdam([field, upsampler])
@@ -195,32 +220,34 @@ def train(steps: int = 50_000, seed: int = 0, resume: bool = False, device: str 
     ema = Ema(g, half_life=400)
     first, second = int(steps * RAY_STEPS), int(steps * (RAY_STEPS + PATCH_STEPS))
     loop = Loop("generator", steps, seed, {"g": g, "d": d, "optimiser": optimiser, "d_optimiser": d_optimiser, "ema": ema},
-                out=out, resume=resume)
+                out=out, resume=resume, team=team)
     for step in loop:
         rng = step_rng(seed, step)
         stage = (step >= first) + (step >= second)
         set_rates(optimiser, step, [0, first, second, steps], stage)
         if stage == 0:
-            loss, figures = ray_step(g, pairs, rng)
+            loss, figures = ray_step(g, pairs, rng, mine=mine[0])
         elif stage == 1:
-            loss, figures = patch_step(g, pairs, rng)
+            loss, figures = patch_step(g, pairs, rng, mine=mine[1])
         else:
-            loss, figures = picture_step(g, d, d_optimiser, pairs, rng, step)
+            loss, figures = picture_step(g, d, d_optimiser, pairs, rng, step, mine=mine[2], backward=team.backward)
         optimiser.zero_grad()
-        loss.backward()
+        team.backward(loss, g)
         optimiser.step()
         ema.update(g)
         loop.log(**figures)
         if (step + 1) % 2000 == 0:
-            g_mean = Generator(OPEN)
+            g_mean = Generator(OPEN).to(team.device)
             g_mean.load_state_dict(ema.state)
             loop.log(held_out_psnr=psnr(g_mean.eval(), held_out))
+    if not team.leads:
+        return
     g.load_state_dict(ema.state)
-    z = torch.randn(10_000, OPEN.z_dim, generator=step_rng(seed, steps))
+    z = torch.randn(10_000, OPEN.z_dim, generator=step_rng(seed, steps)).to(team.device)
     with torch.no_grad():
         g.mapping.w_avg.copy_(torch.cat([g.mapping(c) for c in z.split(1000)]).mean(0))
     figures = {"held_out_psnr": psnr(g.eval(), held_out, 48)}
-    command = f"nfs train generator --steps {steps} --seed {seed}"
+    command = f"nfs train generator --steps {steps} --seed {seed}{team.options}"
     export("generator", g.state_dict(), figures, command, seed, steps, loop.seconds, config=dataclasses.asdict(OPEN), out=out)
     export("discriminator", d.state_dict(), {}, command, seed, steps, loop.seconds, config={"resolution": 256}, out=out)
 

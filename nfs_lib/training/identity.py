@@ -4,6 +4,7 @@ A person is the shape of the head with hair, skin, eyes and beard; expression, p
 anew for every view. The loss is supervised contrastive (Khosla et al., 2020): views of one person attract each other.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from torch import Tensor
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.metrics.identity import IdentityEncoder
 from nfs_lib.paths import replacing
-from nfs_lib.progress import progress
 from nfs_lib.training.common import (
     Ema,
     Loop,
     export,
+    in_workers,
     numpy_rng,
     run_folder,
     seed_everything,
@@ -27,6 +28,7 @@ from nfs_lib.training.common import (
     warm_cosine,
 )
 from nfs_lib.training.estimator import as_images, augment
+from nfs_lib.training.team import Team
 
 PEOPLE, VIEWS = 3000, 4
 BATCH = 24  # people a step, two views each
@@ -57,8 +59,8 @@ def load_people(path: Path, n: int, first_seed: int) -> UInt8[Tensor, "n 4 128 1
     """n people in four views each from `path`, rendering them if the file isn't there (about 0.1 s a person)."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        seeds = progress(range(first_seed, first_seed + n), "rendering people")
-        pictures = np.stack([render_views(seed, VIEWS) for seed in seeds])
+        seeds = range(first_seed, first_seed + n)
+        pictures = np.stack(in_workers(partial(render_views, views=VIEWS), seeds, "rendering people"))
         with replacing(path) as temporary:
             np.save(temporary, pictures)
     return torch.from_numpy(np.load(path))
@@ -77,19 +79,23 @@ def contrastive_loss(embedding: Float[Tensor, "n D"], person: Int[Tensor, " n"])
 
 
 def train(
-    steps: int = 2000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
+    steps: int = 2000, seed: int = 0, resume: bool = False, device: str | Team = "cpu", out: str | Path | None = None
 ) -> dict[str, float]:
     """Train, measure on held-out people, export; returns the figures.
 
     The pictures are rendered on the first call and kept in the run's folder (about five minutes on one core).
     """
     keep_freed_memory()
-    people = load_people(run_folder("identity", out) / f"people_{PEOPLE}.npy", PEOPLE, 0)
+    team = Team.of(device)
+    mine = team.share(2 * BATCH)
+    with team.first():
+        people = load_people(run_folder("identity", out) / f"people_{PEOPLE}.npy", PEOPLE, 0)
     seed_everything(seed)
-    model = IdentityEncoder().to(device)
+    model = IdentityEncoder().to(team.device)
+    team.join(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
     ema = Ema(model, half_life=150)
-    loop = Loop("identity", steps, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume)
+    loop = Loop("identity", steps, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume, team=team)
     for step in loop:
         set_learning_rate(optimiser, warm_cosine(step, steps, peak=1e-3, final=0.02))
         rng = step_rng(seed, step)
@@ -97,21 +103,23 @@ def train(
         view = torch.stack([torch.randperm(VIEWS, generator=rng)[:2] for _ in range(BATCH)]).flatten()
         shuffled = torch.randperm(len(who), generator=rng)  # the augmentation treats quarters of a batch differently
         who, view = who[shuffled], view[shuffled]
-        images = as_images(people[who, view]).to(device)
+        images = as_images(people[who, view]).to(team.device)
         if torch.rand((), generator=rng) < 0.5:
             images = images.flip(3)
-        with mixed_precision(torch.device(device).type):
-            embedding = model(augment(images, rng))
-        loss = contrastive_loss(embedding, who.to(device))
+        with mixed_precision(team.device.type):
+            embedding = model(augment(images, rng)[mine])
+        loss = contrastive_loss(team.gather(embedding), who.to(team.device))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        team.backward(loss, model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         ema.update(model)
         loop.log(loss=loss)
+    if not team.leads:
+        return {}
     model.load_state_dict(ema.state)
     figures = measure_identity(model.cpu().eval())
-    command = f"nfs train identity --steps {steps} --seed {seed}"
+    command = f"nfs train identity --steps {steps} --seed {seed}{team.options}"
     export("identity", model.state_dict(), figures, command, seed, steps, loop.seconds, config={"dimensions": 128}, out=out)
     return figures
 

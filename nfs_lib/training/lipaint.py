@@ -26,11 +26,13 @@ from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.lipaint import LipaintNet
 from nfs_lib.stylenerf import Generator
 from nfs_lib.training.common import Loop, export, seed_everything, set_learning_rate, step_rng, warm_cosine
+from nfs_lib.training.team import Team
 from nfs_lib.worlds import World
 
 Table = tuple[Tensor, Tensor]                         # expressions' latent numbers and facial actions, row by row
 OnStep = Callable[[int, dict[str, float]], None]      # step, its losses by name
 KEEP_IDENTITY, MOUTH = 0.1, 5.0
+WARM_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Recipe:
 
     landmarks, coefficients, adversarial: the λ of the paper's three losses, 0 switches one off; identity: weight of the
     identity within L_3DMM; mouth: weight of a mouth landmark within L_ldm. warm: share of the steps that the warm start gets
-    (a step of it costs a hundredth); batch, rate: of the paper's losses, people and Adam's peak; check: people in the final
-    figures.
+    (a step of it costs a hundredth); batch, rate: of the paper's losses, people and Adam's peak, which is reached after
+    `warmup` steps and runs down to `final` of it; spread: 0: β is one of the chart's expressions; else β is what the estimator
+    reads plus U[−spread, spread] for every action, inside [0, 1]; check: people in the final figures.
     """
 
     landmarks: float = 1.0
@@ -51,7 +54,14 @@ class Recipe:
     warm: float = 0.9
     batch: int = 4
     rate: float = 1e-5
+    warmup: int = 20
+    final: float = 0.05
+    spread: float = 0.0
     check: int = 16
+
+
+# section 4.4: from nothing, batch 8, Adam at 1e-5, λ 1, 1, 0.1, β augmented by U[−1, 1]; `nfs train lipaint --recipe paper`
+PAPER, PAPER_STEPS = Recipe(warm=0.0, batch=8, warmup=0, final=1.0, spread=1.0), 300_000
 
 
 @dataclass
@@ -116,10 +126,11 @@ def change_expression(z_dim: int, table: Table, batch: int, rng: torch.Generator
     return z, changed, table[1][row]
 
 
-def warm_start_loss(net: LipaintNet, g: Generator, table: Table, rng: torch.Generator, batch: int = 256) -> Tensor:
-    """Distance to the known latent of the same person with the new expression (open world only)."""
+def warm_start_loss(net: LipaintNet, g: Generator, table: Table, rng: torch.Generator, batch: int = WARM_BATCH,
+                    mine: slice = slice(None)) -> Tensor:
+    """Distance to the known latent of the same person with the new expression (open world only). mine: rows to look at."""
     device = g.mapping.w_avg.device                   # drawn on the CPU: the same numbers on every device
-    z, changed, beta = (x.to(device) for x in change_expression(g.config.z_dim, table, batch, rng))
+    z, changed, beta = (x[mine].to(device) for x in change_expression(g.config.z_dim, table, batch, rng))
     with torch.no_grad():
         w, target = g.mapping(z), g.mapping(changed)
     return F.mse_loss(net(w, beta), target)
@@ -136,12 +147,16 @@ def paint(world: World, w: Float[Tensor, "B w"], w_exp: Float[Tensor, "B w"], z_
 
 
 def turn(net: LipaintNet, world: World, w: Float[Tensor, "B w"], beta: Float[Tensor, "B E"], z_bg: Float[Tensor, "B n"],
-         camera: Camera) -> Cycle:
-    """One turn of the cycle: latents w, the expressions β that they are to get, backgrounds, cameras."""
+         camera: Camera, added: bool = False) -> Cycle:
+    """One turn of the cycle: latents w, the expressions β that they are to get, backgrounds, cameras.
+
+    added: β is what the estimator reads plus `beta`, kept inside [0, 1], where facial actions live.
+    """
     g, kind = world.generator, w.device.type
     with torch.no_grad(), mixed_precision(kind):
         picture = g(g.broadcast(w), z_bg, camera).float()
         read = world.estimator(picture)
+    beta = (read.expression + beta).clamp(0, 1) if added else beta
     with mixed_precision(kind):
         w_exp = net(w, beta).float()
     made, logits, seen = paint(world, w, w_exp, z_bg, camera)
@@ -176,21 +191,24 @@ def descend(world: World, w: Float[Tensor, "B w"], beta: Float[Tensor, "B E"], z
     return w_exp.detach()
 
 
-def paper_loss(net: LipaintNet, world: World, table: Table, rng: torch.Generator, batch: int = 4, recipe: Recipe | None = None
-               ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The paper's three losses on one batch of generator samples: their weighted sum, and each alone."""
+def paper_loss(net: LipaintNet, world: World, table: Table, rng: torch.Generator, batch: int = 4, recipe: Recipe | None = None,
+               mine: slice = slice(None)) -> tuple[Tensor, dict[str, Tensor]]:
+    """The paper's three losses on one batch of generator samples: their weighted sum, and each alone. mine: rows to look at."""
     g, recipe = world.generator, recipe or Recipe()
     device = g.mapping.w_avg.device                   # drawn on the CPU: the same numbers on every device
     z, _, beta = change_expression(g.config.z_dim, table, batch, rng)
     z_bg = torch.randn(batch, g.config.z_bg_dim, generator=rng)
     pose = torch.randn(batch, 3, generator=rng) * torch.tensor([0.25, 0.1, 0.03])
+    if recipe.spread:
+        beta = recipe.spread * (2 * torch.rand(beta.shape, generator=rng) - 1)
+    z, beta, z_bg, pose = (x[mine].to(device) for x in (z, beta, z_bg, pose))
     with torch.no_grad(), mixed_precision(device.type):
-        w = g.mapping(z.to(device))
-    cycle = turn(net, world, w, beta.to(device), z_bg.to(device), Camera.from_pose(pose.to(device)))
+        w = g.mapping(z)
+    cycle = turn(net, world, w, beta, z_bg, Camera.from_pose(pose), added=recipe.spread > 0)
     return paper_losses(world.face_model, cycle.seen, cycle.wanted, cycle.logits, recipe)
 
 
-def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None, *,
+def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str | Team = "cpu", out: str | Path | None = None, *,
           recipe: Recipe | None = None, start: LipaintNet | None = None, until: int | None = None,
           on_step: OnStep | None = None) -> LipaintNet:
     """`nfs train lipaint`: the warm start, then the paper's losses; exports LipaintNet and returns it, on the CPU.
@@ -203,10 +221,12 @@ def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str = 
 
     keep_freed_memory()
     seed_everything(seed)
-    recipe, world = recipe or Recipe(), worlds.load("open")
+    recipe, world, team = recipe or Recipe(), worlds.load("open"), Team.of(device)
+    warm_rows, rows, check_rows = (team.share(n) for n in (WARM_BATCH, recipe.batch, recipe.check))
     for part in (world.generator, world.estimator, world.discriminator):
-        part.to(device).requires_grad_(False)
-    world.face_model.to(device)
+        part.to(team.device).requires_grad_(False)
+    team.join(world.discriminator)
+    world.face_model.to(team.device)
     config = {"w_dim": world.generator.config.w_dim, "n_exp": len(world.face_model.expression_names)}
     net = LipaintNet(**config)
     table = expression_table(20_000, seed)
@@ -214,31 +234,33 @@ def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str = 
         net.fc1.weight[:, config["w_dim"] :][:, table[1].abs().amax(0) == 0] = 0
     if start is not None:
         net.load_state_dict(start.state_dict())
-    net.to(device)
+    net.to(team.device)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
     warm = int(steps * recipe.warm)
-    loop = Loop("lipaint", steps, seed, {"net": net, "optimiser": optimiser}, out=out, resume=resume, until=until)
+    loop = Loop("lipaint", steps, seed, {"net": net, "optimiser": optimiser}, out=out, resume=resume, until=until,
+                team=team)
     for step in loop:
         rng = step_rng(seed, step)
         if step < warm:
             set_learning_rate(optimiser, warm_cosine(step, warm, 2e-3))
-            loss = warm_start_loss(net, world.generator, table, rng)
+            loss = warm_start_loss(net, world.generator, table, rng, mine=warm_rows)
             figures = {"warm_start": loss}
         else:
             if step == warm:                          # Adam's means of the warm start's tiny gradients would make giant steps
                 optimiser.state.clear()
-            set_learning_rate(optimiser, warm_cosine(step - warm, steps - warm, recipe.rate, warmup=20))
-            loss, figures = paper_loss(net, world, table, rng, recipe.batch, recipe)
+            set_learning_rate(optimiser, warm_cosine(step - warm, steps - warm, recipe.rate, recipe.warmup, recipe.final))
+            loss, figures = paper_loss(net, world, table, rng, recipe.batch, recipe, rows)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        team.backward(loss, net)
         optimiser.step()
         loop.log(**figures)
         if on_step:
             on_step(step, {name: float(value.detach()) for name, value in figures.items()})
     if loop.step == steps:
-        command = f"nfs train lipaint --steps {steps} --seed {seed}"
+        command = f"nfs train lipaint --steps {steps} --seed {seed}{' --recipe paper' * (recipe == PAPER)}{team.options}"
         with torch.no_grad():
-            held_out = paper_loss(net, world, table, step_rng(seed + 1, steps), recipe.check, recipe)[1]
-        export("lipaint", net.state_dict(), {k: float(v) for k, v in held_out.items()}, command, seed, steps, loop.seconds,
-               config=config, out=out)
+            held_out = paper_loss(net, world, table, step_rng(seed + 1, steps), recipe.check, recipe, check_rows)[1]
+        measured = dict(zip(held_out, team.mean([float(v) for v in held_out.values()]), strict=True))
+        if team.leads:
+            export("lipaint", net.state_dict(), measured, command, seed, steps, loop.seconds, config=config, out=out)
     return net.cpu()

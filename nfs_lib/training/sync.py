@@ -6,7 +6,7 @@ stays at chance for long, so both vectors must also tell, through one linear map
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +17,12 @@ from torch import Tensor
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.metrics.sync import FRAMES, MOUTH, SyncScorer, lse, windows
 from nfs_lib.paths import replacing
-from nfs_lib.progress import progress
 from nfs_lib.training import audio2exp, speech_clips, visemes
 from nfs_lib.training.common import (
     Ema,
     Loop,
     export,
+    in_workers,
     numpy_rng,
     run_folder,
     seed_everything,
@@ -31,6 +31,7 @@ from nfs_lib.training.common import (
     warm_cosine,
 )
 from nfs_lib.training.estimator import as_images
+from nfs_lib.training.team import Team
 
 CLIPS, LENGTH = 500, 40  # clips of 1.6 s
 BATCH_CLIPS, BATCH_MOMENTS = 10, 10
@@ -76,15 +77,20 @@ def render_talking(clips: speech_clips.Clips, count: int, length: int, first_see
     names, columns = speech_clips.expression_names(), clips.columns()
     starts = clips.starts()
     long = np.flatnonzero(clips.ends - starts >= length)
-    mouths, mel, actions = [], [], []
-    for i in progress(range(count), title):
+    jobs, mel, actions = [], [], []
+    for i in range(count):
         clip, rng = long[i % len(long)], numpy_rng(first_seed + i, 2)
         first = int(rng.integers(starts[clip], clips.ends[clip] - length + 1))
         frames = slice(first, first + length)
-        mouths.append(render_clip(clips.actions[frames], first_seed + i, names, box, resolution))
+        jobs.append((clips.actions[frames], first_seed + i, names, box, resolution))
         actions.append(clips.actions[frames])
         mel.append(clips.mel[columns[frames]].transpose(0, 2, 1))
+    mouths = in_workers(_render_clip, jobs, title)
     return Talking(*(torch.from_numpy(np.stack(part)) for part in (mouths, mel, actions)))
+
+
+def _render_clip(job: tuple[Any, ...]) -> UInt8[np.ndarray, "T h w 3"]:
+    return render_clip(*job)
 
 
 def load_talking(folder: Path, clips: speech_clips.Clips) -> Talking:
@@ -137,7 +143,7 @@ def contrastive_loss(
     return (F.cross_entropy(similarity, right) + F.cross_entropy(similarity.T, right)) / 2
 
 
-def batch(talking: Talking, rng: torch.Generator, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def batch(talking: Talking, rng: torch.Generator, device: str | torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(mouths (C, M, 5, 3, 48, 64), mel (C, M, 80, 16), middle frames (C, M), actions (C, M, E)) of random moments,
     augmented."""
     clip = torch.randperm(len(talking.mouths), generator=rng)[:BATCH_CLIPS]
@@ -154,7 +160,7 @@ def batch(talking: Talking, rng: torch.Generator, device: str) -> tuple[Tensor, 
 
 
 def train(
-    steps: int = 2050, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
+    steps: int = 2050, seed: int = 0, resume: bool = False, device: str | Team = "cpu", out: str | Path | None = None
 ) -> dict[str, float]:
     """Train, measure on held-out speech and people, export; returns the figures.
 
@@ -162,33 +168,40 @@ def train(
     kept in the run's folder (about seven minutes on one core).
     """
     keep_freed_memory()
-    clips = speech_clips.training_clips(run_folder("audio2exp", out), seed)
-    talking = load_talking(run_folder("sync", out), clips)
+    team = Team.of(device)
+    mine = team.share(BATCH_CLIPS)
+    with team.first():
+        clips = speech_clips.training_clips(run_folder("audio2exp", out), seed)
+        talking = load_talking(run_folder("sync", out), clips)
     seed_everything(seed)
-    model = SyncScorer().to(device)
-    told = torch.nn.Linear(model.dimensions, talking.actions.shape[-1]).to(device)  # vector → standardised actions
-    mean, std = talking.actions.mean((0, 1)).to(device), talking.actions.std((0, 1)).clamp(min=0.02).to(device)
+    model = SyncScorer().to(team.device)
+    team.join(model)
+    told = torch.nn.Linear(model.dimensions, talking.actions.shape[-1]).to(team.device)  # vector → standardised actions
+    mean, std = talking.actions.mean((0, 1)).to(team.device), talking.actions.std((0, 1)).clamp(min=0.02).to(team.device)
     optimiser = torch.optim.AdamW([*model.parameters(), *told.parameters()], lr=1e-3, weight_decay=0.05)
     ema = Ema(model, half_life=150)
-    loop = Loop("sync", steps, seed, {"model": model, "told": told, "optimiser": optimiser, "ema": ema}, out, resume)
+    loop = Loop("sync", steps, seed, {"model": model, "told": told, "optimiser": optimiser, "ema": ema}, out, resume, team=team)
     for step in loop:
         set_learning_rate(optimiser, warm_cosine(step, steps, peak=1e-3, final=0.02))
-        mouths, mel, middle, actions = batch(talking, step_rng(seed, step), device)
-        with mixed_precision(torch.device(device).type):
-            seen, heard = model.see(mouths.flatten(0, 1)), model.hear(mel.flatten(0, 1))
-        wanted = ((actions - mean) / std).flatten(0, 1)
+        mouths, mel, middle, actions = batch(talking, step_rng(seed, step), team.device)
+        with mixed_precision(team.device.type):
+            seen, heard = model.see(mouths[mine].flatten(0, 1)), model.hear(mel[mine].flatten(0, 1))
+        wanted = ((actions[mine] - mean) / std).flatten(0, 1)
         telling = sum(F.mse_loss(told(8 * vector), wanted) for vector in (seen, heard))
-        matching = contrastive_loss(seen.unflatten(0, middle.shape), heard.unflatten(0, middle.shape), middle)
+        seen, heard = (team.gather(vector).unflatten(0, middle.shape) for vector in (seen, heard))
+        matching = contrastive_loss(seen, heard, middle)
         loss = matching + telling
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        team.backward(loss, model, told)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         ema.update(model)
         loop.log(matching=matching, telling=telling)
+    if not team.leads:
+        return {}
     model.load_state_dict(ema.state)
     figures = measure_sync(model.cpu().eval())
-    command = f"nfs train sync --steps {steps} --seed {seed}"
+    command = f"nfs train sync --steps {steps} --seed {seed}{team.options}"
     export("sync", model.state_dict(), figures, command, seed, steps, loop.seconds, config={"dimensions": 128}, out=out)
     return figures
 

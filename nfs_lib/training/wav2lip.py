@@ -41,6 +41,7 @@ from nfs_lib.training.common import (
 )
 from nfs_lib.training.estimator import as_images
 from nfs_lib.training.sync import render_talking
+from nfs_lib.training.team import Team
 
 WIDTH = 3 / 16  # 1.3 M parameters
 CLIPS, LENGTH = 600, 20  # clips of 0.8 s
@@ -161,7 +162,7 @@ class Lesson:
 
 
 def train(
-    steps: int = 3000, seed: int = 0, resume: bool = False, device: str = "cpu", out: str | Path | None = None
+    steps: int = 3000, seed: int = 0, resume: bool = False, device: str | Team = "cpu", out: str | Path | None = None
 ) -> dict[str, float]:
     """Train, measure on held-out speech and people, export; returns the figures.
 
@@ -171,48 +172,54 @@ def train(
     from nfs_lib import worlds
 
     keep_freed_memory()
-    expert = worlds.load("open").sync.to(device).requires_grad_(False)
-    clips = speech_clips.training_clips(run_folder("audio2exp", out), seed)
-    speakers = load_speakers(run_folder("wav2lip", out), clips)
+    team = Team.of(device)
+    mine, lesson_mine = [team.share(n) for n in (BATCH, SYNC_CLIPS)], team.share(WINDOWS)
+    expert = worlds.load("open").sync.to(team.device).requires_grad_(False)
+    with team.first():
+        clips = speech_clips.training_clips(run_folder("audio2exp", out), seed)
+        speakers = load_speakers(run_folder("wav2lip", out), clips)
     lesson = Lesson(clips)
     seed_everything(seed)
-    model = Wav2Lip(WIDTH).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Wav2Lip(WIDTH).to(team.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start_from_reference(model, [batch(speakers, step_rng(seed, 10**9 + i), 24, 1) for i in range(10)])
-    told = torch.nn.Linear(model.dimensions, lesson.actions.shape[1]).to(device)
+    told = torch.nn.Linear(model.dimensions, lesson.actions.shape[1]).to(team.device)
     optimiser = torch.optim.Adam([*model.parameters(), *told.parameters()], betas=(0.9, 0.99))
     ema = Ema(model, half_life=100)
-    loop = Loop("wav2lip", steps, seed, {"model": model, "told": told, "optimiser": optimiser, "ema": ema}, out, resume)
+    state = {"model": model, "told": told, "optimiser": optimiser, "ema": ema}
+    loop = Loop("wav2lip", steps, seed, state, out, resume, team=team)
     for step in loop:
         set_learning_rate(optimiser, warm_cosine(step, steps, peak=1.5e-3, final=0.01))
         second = step >= SYNC_FROM * steps
         shape = (SYNC_CLIPS, FRAMES) if second else (BATCH, 1)
         rng = step_rng(seed, step)
-        true, other, mel = (part.to(device) for part in batch(speakers, rng, *shape))
+        true, other, mel = (part[mine[second]].to(team.device) for part in batch(speakers, rng, *shape))
         seen = face_channels(true.flatten(0, 1), other.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
-        with mixed_precision(torch.device(device).type):
+        with mixed_precision(team.device.type):
             drawn = model(mel.flatten(0, 1)[:, None], seen).float()
         half = SIDE // 2  # only the lower half is pasted
-        error, wrong = ((a.flatten(0, 1) - true.flatten(0, 1))[:, :, half:].abs() for a in (drawn.unflatten(0, shape), other))
+        error, wrong = ((a - true.flatten(0, 1))[:, :, half:].abs() for a in (drawn, other.flatten(0, 1)))
         l1 = (error * (1 + WRONG * wrong)).mean()
         loss = l1
         if second:
             pasted = torch.cat([true.flatten(0, 1)[:, :, :half], drawn[:, :, half:]], 2)
-            lips = expert.see(mouths_of(pasted).unflatten(0, shape))
+            lips = expert.see(mouths_of(pasted).unflatten(0, true.shape[:2]))
             sync = 1 - (lips * expert.hear(mel[:, FRAMES // 2])).sum(1).mean()
             loss = (1 - SYNC_WEIGHT) * l1 + SYNC_WEIGHT * sync
             loop.log(sync=sync)
-        heard, actions = (part.to(device) for part in lesson.draw(rng))
+        heard, actions = (part[lesson_mine].to(team.device) for part in lesson.draw(rng))
         telling = F.mse_loss(told(model.audio_encoder(heard).flatten(1)), actions)
         loss = loss + TELLING_WEIGHT * telling
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        team.backward(loss, model, told)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         ema.update(model)
         loop.log(l1=l1, telling=telling, unweighted=error.mean(), reference=wrong.mean())
+    if not team.leads:
+        return {}
     model.load_state_dict(ema.state)
     figures = measure_wav2lip(model.cpu().eval(), expert.cpu())
-    command = f"nfs train wav2lip --steps {steps} --seed {seed}"
+    command = f"nfs train wav2lip --steps {steps} --seed {seed}{team.options}"
     export("wav2lip", model.state_dict(), figures, command, seed, steps, loop.seconds, config={"width": WIDTH}, out=out)
     return figures
 
