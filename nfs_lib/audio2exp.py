@@ -123,7 +123,7 @@ def speech_to_expression(
     windows = mel_windows(speech) if speech.ndim == 1 else speech
     training = model.training
     model.eval()
-    parts = torch.from_numpy(windows)[:, None].split(256)
+    parts = torch.from_numpy(windows)[:, None].split(32)  # stays in the cache
     heard = torch.cat([model.embed(part.to(beta_init.device)) for part in parts])
     predicted = momentum_recursion(model, heard[None], beta_init[None], momentum=momentum)
     model.train(training)
