@@ -199,9 +199,29 @@ def _weights(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from nfs_lib import doctor
 
+    if options.licences:
+        return _licences(options.json)
+    if options.json:
+        raise BadInput("--json goes with --licences; see nfs doctor --help")
     lines, well = doctor.report()
     print("\n".join(lines))
     return 0 if well else 1
+
+
+def _licences(path: Path | None) -> int:
+    from dataclasses import asdict
+
+    from nfs_lib import licences
+    from nfs_lib.paths import replacing
+    from nfs_lib.video import check_output
+
+    out = check_output(path, ".json") if path else None
+    rows = licences.table()
+    print(*map(licences.line, rows), sep="\n")
+    if out:
+        with replacing(out) as temporary:
+            temporary.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    return 0 if all(row.well for row in rows) else 1
 
 
 def _paper(options: argparse.Namespace) -> None:
@@ -356,7 +376,10 @@ def _parser() -> argparse.ArgumentParser:
     paper.set_defaults(run=_paper)
     paper.add_argument("--folder", type=Path, metavar="DIR", help="where table1.csv to table5.csv lie (data/paper)")
 
-    commands.add_parser("doctor", help="what this machine has and lacks").set_defaults(run=_doctor)
+    doctor = commands.add_parser("doctor", help="what this machine has and lacks; the licences of all that the kit uses")
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("--licences", action="store_true", help="list the terms of every package, asset and weight instead")
+    doctor.add_argument("--json", type=Path, metavar="FILE", help="with --licences: write the list to a file too")
     return parser
 
 
