@@ -64,6 +64,8 @@ def _talk(options: argparse.Namespace) -> None:
         "momentum": options.momentum,
         "scale": options.scale,
         "mask_frames": options.mask_frames,
+        "mark": not options.no_mark,
+        "certificate": options.sign_with,
     }
     pipeline.talk(
         options.image,
@@ -196,6 +198,19 @@ def _weights(options: argparse.Namespace) -> int:
     return 1 if bad or not parts else 0
 
 
+def _inspect(options: argparse.Namespace) -> None:
+    from nfs_lib.disclosure.inspect import inspect
+    from nfs_lib.paths import replacing
+    from nfs_lib.video import check_output
+
+    out = check_output(options.json, ".json") if options.json else None
+    found = inspect(options.video, options.inputs)
+    print(*found["report"], sep="\n")
+    if out:
+        with replacing(out) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from nfs_lib import doctor
 
@@ -286,6 +301,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     talk.add_argument("--profile", default=profile, choices=("fast", "full"), help="time against quality")
     talk.add_argument("--seed", default=0, type=seed, help="of everything random (0)")
+    talk.add_argument("--no-mark", action="store_true", help="leave out the visible mark; watermark and manifest stay")
+    talk.add_argument("--sign-with", type=Path, metavar="PEM",
+                      help="your own private key and certificates, in one file (a throwaway test certificate)")  # fmt: skip
     without = talk.add_argument_group("parts of the paper, changed one by one")
     without.add_argument("--no-lipaint", action="store_true", help="leave the inner mouth to the generator")
     without.add_argument("--momentum", type=_number(0, 0.99), help="of the expression over time (Eq. 5)")
@@ -330,6 +348,13 @@ def _parser() -> argparse.ArgumentParser:
     external.add_argument("--checkout", required=True, type=Path, metavar="DIR", help="the repository, with its weights")
     external.add_argument("--python", required=True, type=Path, metavar="PY", help="the python of its own environment")
     external.add_argument("--seconds", default=1800, type=_number(1, 1e6), help="most that one clip may take (1800)")
+
+    inspect = commands.add_parser("inspect", help="whether a video is the kit's, what it was made from, whether it was changed")
+    inspect.set_defaults(run=_inspect)
+    inspect.add_argument("video", type=Path, metavar="VIDEO", help="any video")
+    inspect.add_argument("inputs", nargs="*", type=Path, metavar="INPUT",
+                         help="what it may have been made from: portrait, speech, ...")  # fmt: skip
+    inspect.add_argument("--json", type=Path, metavar="FILE", help="write all that was found to a file")
 
     evaluate = commands.add_parser("evaluate", help="a table of how good the videos of one or more methods are")
     evaluate.set_defaults(run=_evaluate)

@@ -23,6 +23,7 @@ SPELLINGS = {
     "ISC": ("isc", "isc license", "isc license (iscl)"),
     "MIT": ("mit", "mit license", "the mit license (mit)"),
     "MPL-2.0": ("mpl-2.0", "mozilla public license 2.0 (mpl 2.0)"),
+    "MIT OR Apache-2.0": ("mit or apache-2.0",),
     "MPL-2.0 AND MIT": ("mpl-2.0 and mit",),
     "PSF-2.0": ("psfl", "python software foundation license"),
 }

@@ -1,5 +1,6 @@
 """Where the kit's own data lies, and how files are written: whole or not at all."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ def data_file(name: str, made_by: str) -> Path:
             f"data/ folder, or make the file with `{made_by}`"
         )
     return path
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            total.update(piece)
+    return total.hexdigest()
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def head_turn(pose: Float[Tensor, "1 3"], frames: int, yaw: float | None, pitch:
 def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world: str = "open", yaw: float | None = None,
          pitch: float | None = None, orbit: bool = False, poses: str | Path | None = None, drive: str | Path | None = None,
          lipaint: bool = True, momentum: float | None = None, scale: float = 1.5, mask_frames: int = 7, official: bool = False,
-         profile: str = "full", seed: int = 0) -> Path:
+         profile: str = "full", seed: int = 0, mark: bool = True, certificate: str | Path | None = None) -> Path:
     """`nfs talk`: portrait and speech files → mp4 with sound, 25 frames per second.
 
     yaw, pitch in radians. poses: a file or a video that says how the head turns (`driving.poses_from`); a short one is played
@@ -45,14 +45,17 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
     (`driving.expressions_from`), its length, its poses unless yaw, pitch, orbit or poses say otherwise, and its sound unless
     audio is given. momentum: of Eq. 4, 0.5 by default; of the driver's expressions, 0.2 by default. official: as the official
     code does it where that differs from the paper (`OFFICIAL`; a driver's expressions and poses are then taken as they are);
-    paper world only.
+    paper world only. mark: the visible one; certificate: what the manifest is signed with (`disclosure.Signs`).
     Raises BadInput, before anything slow is done, for files that can't be used; nothing half-written is left behind.
     """
     from nfs_lib import audio as sound
     from nfs_lib import audio2exp, driving, images, portrait, video, worlds
+    from nfs_lib.disclosure import Signs, manifest
     from nfs_lib.portrait import stage
 
     path = video.check_output(out)
+    if certificate is not None:
+        manifest.check(certificate)
     turned = orbit or yaw is not None or pitch is not None
     if audio is None and drive is None:
         raise BadInput("nothing says what the head does; give speech (--audio), a video to copy (--drive), or both")
@@ -89,6 +92,8 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
             turns = driving.poses_from(guide, count, fill=fill, momentum=smoothing)
     elif seen is not None and not turned:
         turns = driving.poses_from(seen, count, fill=fill, momentum=smoothing)
+    signs = Signs(mark, None if certificate is None else Path(certificate),
+                  manifest.making(world, image=image, audio=audio, poses=poses, drive=drive))
     ready = portrait.ready(parts, crop.image, profile=profile, seed=seed, official=official)
     own = ready.face.expression[0]
     if seen is not None:
@@ -103,6 +108,6 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
         turns = head_turn(ready.face.pose, count, yaw, pitch, orbit)
     with stage(f"{count} frames"):
         frames = head.frames(betas, turns)
-        video.write_video(path, progress(frames, "frames", total=count), wave)
+        video.write_video(path, progress(frames, "frames", total=count), wave, signs=signs)
     print(f"{path}: {count / 25:.1f} s of video in {time.perf_counter() - begin:.1f} s", file=sys.stderr)
     return path

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
 from nfs_lib.paths import replacing
 
@@ -20,6 +21,8 @@ SAMPLE_RATE = 16_000  # of the kit's sound arrays
 FILE_RATE = 48_000  # of the sound in a file, which every player takes
 AAC_FRAME = 1024
 DISCLOSURE = "Synthetic talking head; not a recording. Made with the NeRFFaceSpeech kit."
+SIGNED = Signs()
+UNSPECIFIED = 2  # the code of no matrix
 BT709 = 1  # the code of ITU-R BT.709 as matrix, primaries and transfer curve
 
 
@@ -62,7 +65,8 @@ class VideoWriter:
 
     The sound (mono, 16 kHz, in [-1, 1]) is cut or filled with silence to the length of the picture. A frame
     with an odd side gets its last row or column twice. If the block fails, an older file stays as it was. comment: what the
-    file's metadata says of it; only recordings may do without the disclosure.
+    file's metadata says of it; signs: the visible mark, and what the manifest says. Only recordings may do without the
+    disclosure and, by signs=None, without mark, watermark and manifest.
     """
 
     def __init__(
@@ -71,9 +75,11 @@ class VideoWriter:
         audio: Float32[np.ndarray, " N"] | None = None,
         fps: int = FPS,
         comment: str = DISCLOSURE,
+        signs: Signs | None = SIGNED,
     ) -> None:
         """Raises BadInput where `path` can't be written; see `check_output`."""
         self.path, self.fps, self.comment, self.frames, self._samples = check_output(path), fps, comment, 0, 0
+        self.signs = signs
         self._sound = None if audio is None else _resampled(audio, SAMPLE_RATE, FILE_RATE)
         self._size: tuple[int, ...] = ()
 
@@ -82,6 +88,10 @@ class VideoWriter:
 
         self._stack = ExitStack()
         temporary = self._stack.enter_context(replacing(self.path))
+        if self.signs:
+            from nfs_lib.disclosure.manifest import signing
+
+            temporary = self._stack.enter_context(signing(temporary, self.signs))
         options = {"movflags": "+faststart"}
         self._file: Any = self._stack.enter_context(av.open(str(temporary), "w", options=options))
         self._file.metadata["comment"] = self.comment
@@ -99,6 +109,11 @@ class VideoWriter:
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self.signs:
+            from nfs_lib.disclosure.mark import marked
+            from nfs_lib.disclosure.watermark import watermarked
+
+            frame = watermarked(marked(frame) if self.signs.mark else frame)
         rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = rgb.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         picture.pts, picture.time_base = self.frames, Fraction(1, self.fps)
@@ -154,9 +169,10 @@ def write_video(
     frames: Iterable[UInt8[np.ndarray, "H W 3"]],
     audio: Float32[np.ndarray, " N"] | None = None,
     fps: int = FPS,
+    signs: Signs | None = SIGNED,
 ) -> Path:
     """Write all `frames` with their sound (mono, 16 kHz) to an mp4; returns its path. See `VideoWriter`."""
-    with VideoWriter(path, audio, fps) as video:
+    with VideoWriter(path, audio, fps, signs=signs) as video:
         for frame in frames:
             video.write(frame)
     return video.path
@@ -173,6 +189,18 @@ def read_video(path: str | os.PathLike[str]) -> Video:
     if not frames:
         raise BadInput(f"{path} holds no frame; give a video file such as an mp4")
     return Video(np.stack(frames), float(fps), read_sound(path))
+
+
+def every_frame(path: str | os.PathLike[str]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of a video one by one, as they are stored, in the colours of BT.709 where the file doesn't say of what.
+    Raises BadInput as `read_video` does."""
+    frame = None
+    with _open(path) as file:
+        for frame in file.decode(file.streams.video[0]):
+            known = frame.colorspace != UNSPECIFIED
+            yield frame.reformat(format="rgb24", src_colorspace=None if known else "ITU709").to_ndarray()
+    if frame is None:
+        raise BadInput(f"{path} holds no frame; give a video file such as an mp4")
 
 
 def read_sound(path: str | os.PathLike[str]) -> Float32[np.ndarray, " N"] | None:

@@ -15,6 +15,7 @@ One of blurred's files is cut short, one of dubbed's shows no face, one of stran
 import argparse
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,16 @@ import soundfile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nfs_lib import audio, portraits, samples
+from nfs_lib import audio, portraits, samples, video
+from nfs_lib.disclosure import Signs
 from nfs_lib.progress import progress
 from nfs_lib.training import visemes
 from nfs_lib.training.speech import Phoneme
 from nfs_lib.training.speech_clips import expression_names
-from nfs_lib.video import write_video
 
 FIRST_SEED, STRANGER, SAMPLE = 9_940_000, 9_949_999, audio.SAMPLE_RATE // audio.FPS
 PARTS = 5                                            # of sentences, said in turn
+write_video = partial(video.write_video, signs=Signs(mark=False))            # they will be measured
 
 
 def sentences(frames: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from PIL import Image
 
 from nfs_lib.audio import load_speech
+from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
 from nfs_lib.images import load_portrait, to_uint8
 from nfs_lib.paths import replacing
@@ -141,7 +142,8 @@ def run(method: str, checkout: str | Path, python: str | Path, cases: str | Path
 
 
 def _clip(m: Method, checkout: Path, python: Path, cases: Path, wav: Path, out: Path, seconds: float) -> str:
-    """Run the method on one clip; "made". Raises BadInput if there is no video in the end."""
+    """Run the method on one clip; "made". Raises BadInput if there is no video in the end. It gets no visible mark: it will be
+    measured."""
     wave, log = load_speech(wav), out.with_suffix(".log")
     picture = load_portrait(cases / "portraits" / f"{wav.stem}.png")
     with _scratch() as scratch:
@@ -168,7 +170,8 @@ def _clip(m: Method, checkout: Path, python: Path, cases: Path, wav: Path, out: 
                 raise BadInput(f"{wav.stem}: {ended} and wrote no video; see {log}")
             frames = list(stream_frames(made[-1], longest_side=4096))
             left, right = (round(edge * frames[0].shape[1]) for edge in m.columns)
-            write_video(out, [frame[:, left:right] for frame in frames[:1] * m.late + frames], wave)
+            write_video(out, [frame[:, left:right] for frame in frames[:1] * m.late + frames], wave,
+                        signs=Signs(mark=False))
         finally:
             for path in placed:
                 path.unlink(missing_ok=True)

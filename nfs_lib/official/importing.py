@@ -1,12 +1,12 @@
 """`nfs weights import`: an official file becomes parts of the paper world."""
 
-import hashlib
 from pathlib import Path
 
 from nfs_lib.checkpoints import Part, read_manifest, world_folder, write_part
 from nfs_lib.errors import BadInput, CorruptWeights, NfsError
 from nfs_lib.official.files import OFFICIAL, Official
 from nfs_lib.official.readers import read
+from nfs_lib.paths import digest
 
 
 def import_file(path: str | Path, folder: str | Path | None = None) -> list[Part]:
@@ -41,15 +41,6 @@ def import_file(path: str | Path, folder: str | Path | None = None) -> list[Part
         raise BadInput(f"{path} holds none of the parts of the paper world; these files are known, whatever they are called: "
                        f"{names}, and a folder with 01_MorphableModel.mat and Exp_Pca.bin")
     return parts
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            total.update(piece)
-    return total.hexdigest()
 
 
 def missing(folder: str | Path | None = None) -> list[Official]:

@@ -20,13 +20,14 @@ from jaxtyping import Float32
 
 from nfs_lib.audio import QUIETEST, SAMPLE_RATE
 from nfs_lib.cropping import RESOLUTION, corners
+from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
 from nfs_lib.framing import LARGEST, Framing, cut, moments, place, settle
 from nfs_lib.images import load_portrait, save_image, to_uint8
 from nfs_lib.paths import replacing
 from nfs_lib.progress import progress
 from nfs_lib.studies.evaluate import PICTURES, VIDEOS
-from nfs_lib.video import FPS, VideoWriter, comment, read_sound, stream_frames
+from nfs_lib.video import DISCLOSURE, FPS, VideoWriter, comment, read_sound, stream_frames
 from nfs_lib.worlds import World, load
 
 SECONDS = 8
@@ -230,13 +231,14 @@ def remainders(parts: list[Interval], count: int) -> Iterator[Entry]:
 def write_clip(frames: Iterator[tuple[int, np.ndarray]], start: int, framing: Framing, wave: Float32[np.ndarray, " N"],
                name: str, said: str, out: Path) -> Entry:
     """Video, sound and first frame of one clip, from the numbered frames of a video that is read up to there; said: what its
-    metadata says."""
+    metadata says; what is synthetic by that gets watermark and manifest anew, but no visible mark, as it will be measured."""
     sound = np.zeros(SAMPLES, np.float32)
     given = wave[start * SAMPLE_RATE // FPS :][:SAMPLES]
     sound[: len(given)] = given
     size = side(framing)
     shape: tuple[int, ...] = ()
-    with VideoWriter(out / "truth" / f"{name}.mp4", sound, comment=said) as video:
+    signs = Signs(mark=False) if DISCLOSURE in said else None                # a recording isn't called synthetic
+    with VideoWriter(out / "truth" / f"{name}.mp4", sound, comment=said, signs=signs) as video:
         for i, frame in frames:
             if i < start:
                 continue
