@@ -1,4 +1,4 @@
-# make demo | setup | test | notebooks | lab | app | lint | lock | sbom | audit
+# make demo | setup | test | notebooks | lab | app | lint | lock | sbom | audit | fuzz
 # Needs Python 3.10 or later (tried: 3.11), gcc and make.
 #
 # The lock files pin every package for Linux on x86-64 with Python 3.11, each by the sha256 of its files: pip refuses another
@@ -18,7 +18,7 @@ LOCK := $(TOOLS)/uv pip compile --quiet --python-version 3.11.7 --python-platfor
 IMAGE ?= $(firstword $(sort $(wildcard data/samples/portraits/*.png)))
 AUDIO ?= $(firstword $(sort $(wildcard data/samples/speech/*.wav)))
 
-.PHONY: demo setup test notebooks lab app lint lock sbom audit
+.PHONY: demo setup test notebooks lab app lint lock sbom audit fuzz
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -43,6 +43,11 @@ lint: setup
 # Two processes of one thread each: on two cores nearly twice as fast as one of two, and a notebook stays in one process.
 test: lint
 	NFS_PROFILE=fast OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --nbval notebooks -n 2 --dist loadfile
+
+# Hours; it goes on where it was stopped. Figures: fuzz/figures.md
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	$(BIN)/python -m fuzz.run
 
 notebooks: setup
 	$(BIN)/python scripts/run_notebooks.py

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from nfs_lib.camera import FOV, head_to_nerf, nerf_to_head
+from nfs_lib.errors import BadInput
 from nfs_lib.face import MorphableModel
 
 RULES = ("paper", "k-nearest", "3d")
@@ -68,13 +69,14 @@ def match(points: Float[Tensor, "P 3"], vertices: Float[Tensor, "V 3"], rule: st
     """Eq. 6: the nearest vertex of every sample, both in the head frame.
 
     rule "paper": one vertex, nearest on XY. "k-nearest": the k nearest on XY, weighted by inverse distance, which smooths the
-    jumps between neighbouring cells. "3d": one vertex, nearest in space. Raises ValueError for another rule, or coordinates
-    that aren't finite.
+    jumps between neighbouring cells. "3d": one vertex, nearest in space. Raises BadInput for another rule, no points, or
+    coordinates that aren't finite.
     """
     if rule not in RULES:
-        raise ValueError(f"unknown rule {rule!r}: one of {', '.join(RULES)}")
-    if not (torch.isfinite(points).all() and torch.isfinite(vertices).all()):
-        raise ValueError("samples or vertices have coordinates that aren't finite")
+        raise BadInput(f"unknown rule {rule!r}: one of {', '.join(RULES)}")
+    if not (len(points) and len(vertices) and torch.isfinite(points).all() and torch.isfinite(vertices).all()):
+        raise BadInput(f"{len(points)} samples and {len(vertices)} vertices to match, or coordinates that aren't finite; give "
+                       "finite points, one at least of each")
     if rule == "paper":
         from nfs_lib.nearest import nearest
 

@@ -7,6 +7,7 @@ they must match those weights for good, whatever a sound library makes of its de
 
 import math
 import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from nfs_lib.errors import BadInput
+from nfs_lib.paths import check_input
 
 SAMPLE_RATE = 16_000
 FPS = 25
@@ -22,6 +24,7 @@ F_MIN, F_MAX = 55.0, 7600.0
 PREEMPHASIS, REF_DB, MIN_DB, MAX_ABS = 0.97, 20.0, -100.0, 4.0
 WINDOW = 16  # mel frames that the network sees at once
 SHORTEST, LONGEST = 0.2, 600.0  # seconds
+RATES = (1000, 768_000)  # Hz that a file may have
 QUIETEST = 1e-3  # of full scale (-60 dB): nobody speaks below
 
 Wave = Float32[np.ndarray, "samples"]
@@ -36,17 +39,17 @@ def load_speech(path: str | os.PathLike) -> Wave:
     Raises BadInput if nothing can be decoded, or if the speech is shorter than 0.2 s, longer than 10 min,
     not finite, or silent.
     """
-    path = Path(path)
-    _check_file(path)
-    wave, rate = _decode(path)
-    seconds = len(wave) / rate
+    path = check_input(path, "a sound file (wav, mp3, flac, ogg)")
+    if path.stat().st_size == 0:
+        raise BadInput(f"{path}: the file is empty; give a sound file (wav, mp3, flac, ogg)")
+    wave = resampled(_decode(path), path)
+    seconds = len(wave) / SAMPLE_RATE
     if seconds > LONGEST:
         raise BadInput(f"{path}: the sound is longer than {LONGEST / 60:.0f} minutes; cut it into parts")
     if seconds < SHORTEST:
         raise BadInput(f"{path}: the sound lasts {seconds:.3f} s; at least {SHORTEST} s of speech is needed")
     if not np.isfinite(wave).all():
         raise BadInput(f"{path}: the sound holds numbers that aren't finite (NaN or infinity); export it again")
-    wave = _resample(wave, rate)
     loudest = float(np.abs(wave - wave.mean()).max())
     if loudest < QUIETEST:
         raise BadInput(
@@ -56,29 +59,15 @@ def load_speech(path: str | os.PathLike) -> Wave:
     return wave / max(1.0, float(np.abs(wave).max()))
 
 
-def _check_file(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: no such file; give a sound file (wav, mp3, flac, ogg)") from error
-    if not path.is_file():
-        raise BadInput(f"{path}: this is not a file; give a sound file (wav, mp3, flac, ogg)")
-    if size == 0:
-        raise BadInput(f"{path}: the file is empty; give a sound file (wav, mp3, flac, ogg)")
-    if not os.access(path, os.R_OK):
-        raise BadInput(f"{path}: the file can't be read: permission denied")
-
-
-def _decode(path: Path) -> tuple[Float32[np.ndarray, " n"], int]:
-    """(mean of the channels, sample rate), at most a second more than the longest allowed.
+def _decode(path: Path) -> Iterator[tuple[Float32[np.ndarray, " n"], int]]:
+    """Pieces of the mean of the channels, each with its sample rate; at most a second more than the longest allowed.
 
     Packets that can't be decoded are left out, so that a damaged or unfinished file gives what it holds. No other file
     or address that the file may name is opened.
     """
     import av
 
-    parts: list[np.ndarray] = []
-    rate, samples, fault, planar = 0, 0, "nothing in it can be decoded", None
+    rate, samples, fault, floats = 0, 0, "nothing in it can be decoded", None
     try:
         with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
             if not container.streams.audio:
@@ -90,25 +79,36 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, " n"], int]:
                     continue
                 for frame in frames:
                     rate = rate or frame.sample_rate
-                    planar = planar or av.AudioResampler(format="fltp", rate=rate)
-                    for piece in planar.resample(frame):
-                        parts.append(piece.to_ndarray().mean(axis=0, dtype=np.float32))
+                    floats = floats or av.AudioResampler(format="flt", rate=rate)  # in planes PyAV crashes on 9 channels
+                    for piece in floats.resample(frame):
+                        yield piece.to_ndarray().reshape(piece.samples, -1).mean(axis=1, dtype=np.float32), rate
                         samples += piece.samples
                 if samples > (LONGEST + 1) * rate:
                     break
-    except (av.FFmpegError, ValueError, OSError) as error:
-        fault = getattr(error, "strerror", None) or str(error)
+    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
+        fault = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if not samples:
         raise BadInput(f"{path}: this can't be read as sound ({fault}); give a wav, mp3, flac or ogg file")
-    return np.concatenate(parts), rate
 
 
-def _resample(wave: Float32[np.ndarray, " n"], rate: int) -> Wave:
+def resampled(pieces: Iterable[tuple[Float32[np.ndarray, " n"], int]], name: str | os.PathLike) -> Wave:
+    """Pieces of a sound with their sample rate (the first one's counts) as a whole at 16 kHz; no more is held than that.
+
+    Raises BadInput, naming `name`, for a rate that no sound has.
+    """
     import soxr
 
-    if rate == SAMPLE_RATE:
-        return wave
-    return soxr.resample(wave, rate, SAMPLE_RATE, quality="HQ").astype(np.float32)
+    parts: list[np.ndarray] = [np.zeros(0, np.float32)]
+    stream: soxr.ResampleStream | None = None
+    for piece, rate in pieces:
+        if not RATES[0] <= rate <= RATES[1]:
+            raise BadInput(f"{name}: its sound has {rate} samples a second; {RATES[0]} to {RATES[1]} are read: export it again")
+        if stream is None and rate != SAMPLE_RATE:
+            stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        parts.append(stream.resample_chunk(piece) if stream else piece)
+    if stream:
+        parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    return np.concatenate(parts)
 
 
 @cache

@@ -5,12 +5,15 @@ weights fit; only the number of expression coefficients E is free: 64 for the pa
 the open world's named facial actions.
 """
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from nfs_lib.audio import mel_windows
+from nfs_lib.audio import FPS, SAMPLE_RATE, mel_windows
+from nfs_lib.checks import check_array, check_number
 
 # in, out, kernel, stride, padding, residual; (B, 1, 80, 16) in, (B, 512, 1, 1) out
 ENCODER = (
@@ -119,7 +122,16 @@ def speech_to_expression(
     momentum: alpha_m of Eq. 4, the share of the previous prediction in the reference. 0 has no memory.
     scale: lambda_exp. It multiplies the finished predictions, the static part included; the recursion
         runs on the unscaled ones, as in the authors' code.
+    Raises BadInput for speech, an expression or numbers that aren't as described.
     """
+    if getattr(speech, "ndim", 1) == 1:
+        check_array(speech, "speech", "float32", "samples", limit=1.01)
+        check_number(len(speech), "the number of samples of speech", SAMPLE_RATE // FPS, math.inf)
+    else:
+        check_array(speech, "mel windows of speech", "float32", "T", 80, 16)
+    check_array(beta_init, "the portrait's expression", "torch.float32", model.n_exp, device=model.mapping1.weight.device)
+    check_number(momentum, "momentum", 0, 1)
+    check_number(scale, "scale", -100, 100)
     windows = mel_windows(speech) if speech.ndim == 1 else speech
     training = model.training
     model.eval()

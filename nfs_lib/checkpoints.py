@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from nfs_lib.errors import CorruptWeights, MissingWeights
-from nfs_lib.paths import data_folder, replacing
+from nfs_lib.paths import alone, data_folder, replacing
+
+KINDS = {"file": str, "sha256": str, "bytes": int, "licence": str, "made_by": str, "figures": dict, "config": dict, "seed": int,
+         "steps": int, "seconds": int | float}  # fmt: skip
+WIDEST = 100_000  # no size in a configuration is larger
+M = TypeVar("M", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,13 @@ def read_manifest(folder: Path) -> dict[str, Part]:
     try:
         entries = json.loads(path.read_text())["parts"]
         parts = {name: Part(name=name, folder=folder, **entry) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for name, entry in entries.items():
+            if wrong := [key for key, value in entry.items() if not isinstance(value, KINDS[key])]:
+                raise ValueError(f"{name}.{wrong[0]} is of the wrong kind")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptWeights(f"{path} isn't a manifest of weights ({error}); check it out again") from error
     for part in parts.values():
-        if Path(part.file).name != part.file:
+        if Path(part.file).name != part.file or "\0" in part.file or not part.file.strip("."):
             raise CorruptWeights(
                 f"{path} names {part.file!r}, which isn't a plain file name; check it out again"
             )
@@ -109,6 +118,37 @@ def load_tensors(part: Part) -> dict[str, Tensor]:
     return {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in tensors.items()}
 
 
+def built(make: Callable[[], M], config: Any, most: int) -> M:
+    """The module that `make` makes of a configuration out of a file. Raises ValueError, before it takes any memory, if it would
+    hold more than `most` numbers, and what the module raises for a configuration that it can't use."""
+    if (widest := max(_whole_numbers(config), default=0)) > WIDEST:
+        raise ValueError(f"a size of {widest} in the configuration")
+    with torch.device("meta"):
+        count = sum(tensor.numel() for tensor in make().state_dict().values())
+    if count > most:
+        raise ValueError(f"a configuration of {count} numbers for a file of {most}")
+    return make()
+
+
+def _whole_numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, dict | list | tuple):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _whole_numbers(entry)
+    elif isinstance(value, int):
+        yield abs(value)
+
+
+def built_part(make: Callable[[], torch.nn.Module], part: Part) -> Any:
+    """`built` from the manifest's entry, with the part's weights (`fill`). Raises CorruptWeights if they can't be used."""
+    try:
+        module = built(make, part.config, part.bytes)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise CorruptWeights(f"{part.folder / 'manifest.json'}: the configuration of {part.name} can't be used ({first}); "
+                             "check it out again") from error
+    return fill(module, part)
+
+
 def fill(module: torch.nn.Module, part: Part) -> Any:
     """Give `module` the part's weights and set it to evaluation. Raises CorruptWeights if they don't fit."""
     try:
@@ -125,23 +165,23 @@ def write_part(folder: Path, name: str, tensors: dict[str, Tensor], licence: str
                **about: Any) -> Part:  # fmt: skip
     """Write NAME.safetensors, numbers as they are given, and its entry in `folder`/manifest.json; both whole or not at all.
 
+    A kill between the two renames leaves a file that isn't the manifest's, which is noticed when it is read.
     about: what else the entry says: figures, seed, steps, seconds.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    there, path = read_manifest(folder), folder / f"{name}.safetensors"
+    path, manifest = folder / f"{name}.safetensors", folder / "manifest.json"
     own = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(own, temporary)
-    content = path.read_bytes()
-    part = Part(name, folder, path.name, hashlib.sha256(content).hexdigest(), len(content), licence, made_by,
-                **{"figures": {}, **about}, config=config)  # fmt: skip
-    entries = {}
-    for key, value in sorted({**there, name: part}.items()):
-        entries[key] = {field: entry for field, entry in vars(value).items() if field not in ("name", "folder")}
-    with replacing(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps({"parts": entries}, indent=1) + "\n")
+    with alone(folder, wait=True), replacing(manifest) as listing, replacing(path) as temporary:
+        content = save(own)                           # its save_file leaves a file of its own behind when it is killed
+        temporary.write_bytes(content)
+        part = Part(name, folder, path.name, hashlib.sha256(content).hexdigest(), len(content), licence, made_by,
+                    **{"figures": {}, **about}, config=config)  # fmt: skip
+        entries = {}
+        for key, value in sorted({**read_manifest(folder), name: part}.items()):
+            entries[key] = {field: entry for field, entry in vars(value).items() if field not in ("name", "folder")}
+        listing.write_text(json.dumps({"parts": entries}, indent=1) + "\n")
     return part
 
 

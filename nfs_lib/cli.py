@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 the input is at fault (one line says what, and what to do)
 """
 
 import argparse
+import errno
 import importlib
 import json
 import math
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 from nfs_lib import __version__
 from nfs_lib.errors import BadInput, NfsError
 
+UNUSABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)  # faults of a path that was given
 PARTS = ("generator", "estimator", "audio2exp", "lipaint", "sync", "identity", "wav2lip")
 
 
@@ -40,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `nfs weights list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:
+        if error.errno not in UNUSABLE or error.filename is None:
+            traceback.print_exc()
+            return 1
+        print(f"nfs: {error.filename} can't be used ({error.strerror}); give another path", file=sys.stderr)
+        return 2
     except Exception:
         traceback.print_exc()
         return 1
@@ -50,9 +58,9 @@ def _talk(options: argparse.Namespace) -> None:
         raise BadInput("give speech (--audio), a video to copy (--drive), or both; see nfs talk --help")
     if options.poses and (options.orbit or options.yaw is not None or options.pitch is not None):
         raise BadInput("--poses says how the head turns: leave out --yaw, --pitch and --orbit; see nfs talk --help")
-    from nfs_lib import pipeline, video
+    from nfs_lib import paths, pipeline
 
-    video.check_output(options.out)  # before torch and the weights are loaded
+    paths.check_output(options.out)  # before torch and the weights are loaded
     given = {
         "yaw": options.yaw and math.radians(options.yaw),
         "pitch": options.pitch and math.radians(options.pitch),
@@ -79,6 +87,8 @@ def _talk(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.out == "" or (options.out and os.path.lexists(options.out) and not os.path.isdir(options.out)):
+        raise BadInput(f"--out {options.out!r} isn't a folder; give a folder, there already or not")
     if options.recipe and options.part != "lipaint":
         raise BadInput(f"--recipe is LipaintNet's: leave it out, or nfs train lipaint --recipe {options.recipe}")
     from nfs_lib.training.team import Team
@@ -97,8 +107,7 @@ def _train(options: argparse.Namespace) -> None:
 
 def _report(path: Path | None, figures: Callable[[], dict[str, Any]]) -> None:
     """Print figures as JSON; write them to a file too, whose place is checked before the work."""
-    from nfs_lib.paths import replacing
-    from nfs_lib.video import check_output
+    from nfs_lib.paths import check_output, replacing
 
     out = check_output(path, ".json") if path else None
     text = json.dumps(figures(), indent=1)
@@ -146,8 +155,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from nfs_lib.bench import bench, heading, line
-    from nfs_lib.paths import replacing
-    from nfs_lib.video import check_output
+    from nfs_lib.paths import check_output, replacing
 
     out = check_output(options.json, ".json") if options.json else None
     print(heading(), flush=True)
@@ -200,8 +208,7 @@ def _weights(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> None:
     from nfs_lib.disclosure.inspect import inspect
-    from nfs_lib.paths import replacing
-    from nfs_lib.video import check_output
+    from nfs_lib.paths import check_output, replacing
 
     out = check_output(options.json, ".json") if options.json else None
     found = inspect(options.video, options.inputs)
@@ -227,8 +234,7 @@ def _licences(path: Path | None) -> int:
     from dataclasses import asdict
 
     from nfs_lib import licences
-    from nfs_lib.paths import replacing
-    from nfs_lib.video import check_output
+    from nfs_lib.paths import check_output, replacing
 
     out = check_output(path, ".json") if path else None
     rows = licences.table()

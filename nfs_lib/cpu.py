@@ -4,9 +4,11 @@ import ctypes
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import torch
 
+F = TypeVar("F", bound=Callable)
 chosen: Callable[[], AbstractContextManager] | None = None  # what `nfs train --precision` puts in place of our own choice
 
 
@@ -31,3 +33,21 @@ def mixed_precision(device: str = "cpu") -> AbstractContextManager:
         return chosen()
     native = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device, dtype=torch.bfloat16, enabled=native)
+
+
+def remade(function: F) -> F:
+    """A function compiled by numba whose cache, should it be damaged, is emptied and made again, which is said; numba itself
+    stumbles over it for ever."""
+    kept = function._cache                            # type: ignore[attr-defined]
+    load = kept.load_overload
+
+    def load_overload(*signature: object) -> object:
+        try:
+            return load(*signature)
+        except Exception as error:                    # unpickling what isn't a pickle can raise anything
+            print(f"numba's cache of {function.__name__} is damaged ({error}); it is made again", file=sys.stderr)
+            kept.flush()
+            return None
+
+    kept.load_overload = load_overload
+    return function

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfs_lib.camera import Camera, project
+from nfs_lib.checks import check_array
 from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.images import to_uint8
@@ -59,8 +60,9 @@ def crop_portrait(
     head is taken to look straight ahead. model: its landmarks are needed only where dlib's 68 landmarks are installed.
     A square picture that is framed well already is left as it is, but for its size. Where the crop reaches beyond the
     picture, that is continued by reflection, blurred.
-    Raises BadInput, naming `name`, if there is no face in it.
+    Raises BadInput, naming `name`, if there is no face in it, or it isn't a picture.
     """
+    check_array(image, name, "torch.float32", 3, "H", "W", limit=1.01)
     found = find_faces(image)
     if not found:
         height, width = image.shape[1:]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nfs_lib.cropping import RESOLUTION, Estimate, crop_portrait, warp
 from nfs_lib.errors import BadInput
+from nfs_lib.paths import check_input
 from nfs_lib.progress import progress
 from nfs_lib.video import FPS, length, read_sound, stream_frames
 
@@ -180,10 +181,7 @@ def read_poses(path: str | Path) -> Float[Tensor, "T 3"]:
     Raises BadInput, naming the line, for missing or unknown columns, for what isn't a number, and for angles beyond 60° of
     yaw, 40° of pitch, 45° of roll.
     """
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "doesn't exist"
-        raise BadInput(f"{path} {what}; give a .csv or .json of poses, or a video")
+    path = check_input(path, "a .csv or .json of poses, or a video")
     if path.stat().st_size > LARGEST_FILE:
         raise BadInput(f"{path} is larger than {LARGEST_FILE // 1_000_000} MB; poses of 10 minutes need less than 1 MB")
     try:
@@ -262,6 +260,8 @@ def fit_length(values: Float[Tensor, "T K"], frames: int, fill: str = "bounce") 
     """
     if fill not in FILLS:
         raise BadInput(f"there is no way {fill!r} to fill a clip; use one of: {', '.join(FILLS)}")
+    if frames < 1 or not len(values):
+        raise BadInput(f"{len(values)} frames were given for a clip of {frames}; one at least is expected of both")
     last = len(values) - 1
     if fill == "stretch":
         at = torch.linspace(0, last, frames)

@@ -19,3 +19,7 @@ class CorruptWeights(NfsError):
 
 class UnsafeCheckpoint(NfsError):
     """A checkpoint asks for code to be run when it is opened."""
+
+
+class CantWrite(NfsError):
+    """A file couldn't be written: the disk is full, or its folder has gone."""

@@ -10,11 +10,14 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
+from nfs_lib.checks import check_array
 from nfs_lib.errors import BadInput
+from nfs_lib.paths import check_input, check_output, replacing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # nothing else is opened: some formats run programs
 LARGEST_SIDE = 2048  # larger pictures are scaled down: a face needs no more
 SMALLEST_SIDE = 32
+LARGEST_RUNS = 10**7  # pixels of a bmp in run lengths, which Pillow decodes in Python: a small file could take a minute
 MID_GREY = (128, 128, 128)  # what shows through transparent parts
 
 
@@ -27,23 +30,21 @@ def load_portrait(path: str | os.PathLike[str]) -> Float[Tensor, "3 H W"]:
     Raises BadInput if the file is missing, is a folder, isn't such a picture, is damaged, or is smaller than
     32 pixels on a side.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder; give one picture file (png, jpg or webp)")
-    if not path.is_file():
-        raise BadInput(f"{path} doesn't exist; give a picture file (png, jpg or webp)")
+    path = check_input(path, "a picture file (png, jpg or webp)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # up to 178 megapixels are fine
             with Image.open(path, formats=FORMATS) as image:
                 size = image.size
+                if [tile[0] for tile in image.tile] == ["bmp_rle"] and size[0] * size[1] > LARGEST_RUNS:
+                    raise Image.DecompressionBombError
                 small = _srgb(_shrunk(image))
     except Image.DecompressionBombError as error:
         raise BadInput(f"{path} has more pixels than a photograph; scale it down first") from error
     except Image.UnidentifiedImageError as error:
         raise BadInput(f"{path} isn't a picture that can be read; save it as png, jpg or webp") from error
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise BadInput(f"{path} takes more memory than there is, or is damaged; scale it down or export it again") from error
     except Exception as error:  # a damaged file can make the decoders raise nearly anything
         raise BadInput(f"{path} is damaged or cut short ({error}); export or download it again") from error
     if min(small.size) < SMALLEST_SIDE:
@@ -62,9 +63,12 @@ def to_uint8(image: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B H W 3"]:
 
 
 def save_image(path: str | os.PathLike[str], image: Float[Tensor, "3 H W"]) -> None:
-    """Write an image in [-1, 1] to a png, jpg or webp file."""
-    from nfs_lib.paths import replacing
-
+    """Write an image in [-1, 1] to a png, jpg or webp file. Raises BadInput where that can't be."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise BadInput(f"{path} doesn't end in .png, .jpg or .webp; give a name that does")
+    check_array(image, f"the picture for {path}", "torch.float32", 3, "H", "W", device=getattr(image, "device", "cpu"))
+    check_output(path, suffix)
     with replacing(Path(path)) as temporary:
         Image.fromarray(to_uint8(image)).save(temporary)
 
@@ -75,8 +79,11 @@ def _shrunk(image: Image.Image) -> Image.Image:
     image.draft(None, bound)  # lets a JPEG decode at 1/2, 1/4 or 1/8 of its size
     image.load()
     if image.mode.startswith("I"):  # 16 bits; a plain convert would clip instead of scaling
-        info, wide = image.info, np.asarray(image).astype(np.float32)
-        image = Image.fromarray((wide / 257.0).round().clip(0, 255).astype(np.uint8))
+        info, wide = image.info, np.asarray(image)
+        narrow = np.empty(wide.shape, np.uint8)
+        for row, given in zip(narrow, wide, strict=True):  # one at a time: as floats a large picture takes gigabytes
+            row[:] = (given / 257.0).round().clip(0, 255)
+        image = Image.fromarray(narrow)
         image.info = info
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):  # palettes, 1 bit, YCCK
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")

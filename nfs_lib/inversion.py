@@ -25,10 +25,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfs_lib.camera import Camera
+from nfs_lib.checkpoints import built
+from nfs_lib.checks import check_array
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.errors import BadInput, CorruptWeights
 from nfs_lib.face import Coefficients
-from nfs_lib.paths import replacing
+from nfs_lib.paths import check_input, replacing
 from nfs_lib.progress import progress
 from nfs_lib.stylenerf import Generator, GeneratorConfig
 
@@ -64,13 +66,14 @@ OnStep = Callable[[str, int, int, float, Inversion], None]  # stage, step, steps
 
 def check_image(image: Tensor, resolution: int) -> None:
     """Raises BadInput unless image is (3, resolution, resolution), finite, within [-1, 1], and not one flat colour."""
+    check_array(image, "a picture to invert", "torch.float32", 3, "H", "W")
     shape = tuple(image.shape)
     if shape != (3, resolution, resolution):
         raise BadInput(
             f"a picture of shape {shape} was given; inversion expects (3, {resolution}, {resolution}): crop it first "
             "(nfs_lib.cropping.crop_portrait)"
         )
-    if not torch.isfinite(image).all() or image.abs().max() > 1.01:
+    if image.abs().max() > 1.01:
         low, high = image.min().item(), image.max().item()
         raise BadInput(f"a picture with values from {low:.3g} to {high:.3g} was given; inversion expects [-1, 1]")
     if image.std() < 0.01:
@@ -298,6 +301,7 @@ def invert(
     if profile not in STEPS:
         raise BadInput(f"there is no profile {profile!r}; use one of {', '.join(STEPS)}")
     check_image(image, generator.config.resolution)
+    check_array(pose, "the pose of a picture to invert", "torch.float32", 1, 3, limit=math.pi)
     n_project, n_tune = (given if given is not None else usual
                          for given, usual in zip((steps_project, steps_tune), STEPS[profile], strict=True))
     keep_freed_memory()
@@ -312,7 +316,7 @@ def invert(
 
 def save(inversion: Inversion, path: Path) -> None:
     """Write one safetensors file: the tuned generator (float16), its configuration, latents, pose, face."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as packed
 
     tensors = {f"generator.{k}": v.half() for k, v in inversion.generator.state_dict().items()}
     tensors |= {name: getattr(inversion, name) for name in ("w", "z_bg", "pose")}
@@ -321,16 +325,14 @@ def save(inversion: Inversion, path: Path) -> None:
     about = {"config": dataclasses.asdict(inversion.generator.config), "losses": inversion.losses,
              "seconds": inversion.seconds}
     with replacing(Path(path)) as temporary:
-        save_file({k: v.clone().contiguous() for k, v in tensors.items()}, temporary, {"inversion": json.dumps(about)})
+        temporary.write_bytes(packed({k: v.clone().contiguous() for k, v in tensors.items()}, {"inversion": json.dumps(about)}))
 
 
 def load(path: Path) -> Inversion:
     """Read what `save` wrote. Raises BadInput if there is no such file, CorruptWeights if it is something else."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"{path} doesn't exist; give a file written by nfs_lib.inversion.save")
+    path = check_input(path, "a file written by nfs_lib.inversion.save")
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["inversion"])
@@ -339,10 +341,13 @@ def load(path: Path) -> Inversion:
         def group(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        generator = Generator(GeneratorConfig.from_dict(about["config"]))
-        generator.load_state_dict(group("generator."))
+        weights, given = group("generator."), about["config"]
+        generator = built(lambda: Generator(GeneratorConfig.from_dict(given)), given, sum(v.numel() for v in weights.values()))
+        generator.load_state_dict(weights)
         face = Coefficients(**group("face.")) if "face.pose" in tensors else None
         return Inversion(generator.eval().requires_grad_(False), tensors["w"], tensors["z_bg"], tensors["pose"],
                          face, about["losses"], about["seconds"])
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CorruptWeights(f"{path} isn't an inversion that this version can read ({error}); invert again") from error
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError
+            ) as error:
+        first = " ".join(str(error).split())[:200]
+        raise CorruptWeights(f"{path} isn't an inversion that this version can read ({first}); invert again") from error

@@ -9,7 +9,10 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from nfs_lib.cpu import remade
 
+
+@remade
 @njit(cache=True, nogil=True)
 @no_type_check
 def sort_into_cells(vertices):
@@ -31,6 +34,7 @@ def sort_into_cells(vertices):
     return low, size, columns, rows, order, begin
 
 
+@remade
 @njit(cache=True, nogil=True)
 @no_type_check
 def nearest(points, vertices):

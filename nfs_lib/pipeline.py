@@ -10,10 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nfs_lib.checks import check_number
 from nfs_lib.errors import BadInput
+from nfs_lib.paths import check_output
 from nfs_lib.progress import progress
 from nfs_lib.talking_head import OFFICIAL, TalkingHead
 
+YAW, PITCH = math.radians(60), math.radians(40)       # as far as a head may be turned
 SPLAY = math.radians(22)                              # how far --orbit turns the head to each side
 
 
@@ -51,9 +54,9 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
     from nfs_lib import audio as sound
     from nfs_lib import audio2exp, driving, images, portrait, video, worlds
     from nfs_lib.disclosure import Signs, manifest
-    from nfs_lib.portrait import stage
+    from nfs_lib.portrait import TURNING, stage
 
-    path = video.check_output(out)
+    path = check_output(out)
     if certificate is not None:
         manifest.check(certificate)
     turned = orbit or yaw is not None or pitch is not None
@@ -63,6 +66,13 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
         raise BadInput("the poses file says how the head turns; leave out either it or yaw, pitch and orbit")
     if official and world != "paper":
         raise BadInput("only the paper world has all that the official code uses (its segmenter); give --world paper")
+    if profile not in TURNING:
+        raise BadInput(f"there is no profile {profile!r}; use one of {', '.join(TURNING)}")
+    for name, value, low, high in (("yaw (radians)", yaw, -YAW, YAW), ("pitch (radians)", pitch, -PITCH, PITCH),
+                                   ("momentum", momentum, 0, 0.99), ("scale", scale, 0, 5)):
+        check_number(0 if value is None else value, name, low, high)
+    check_number(mask_frames, "the number of mask frames", 1, 1000, whole=True)
+    check_number(seed, "the seed", 0, 2**31 - 1, whole=True)
     begin = time.perf_counter()
     with stage("reading speech and portrait"):
         wave = None if audio is None else sound.load_speech(audio)

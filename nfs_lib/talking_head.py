@@ -1,5 +1,6 @@
 """A portrait that is ready to speak: from an expression and a camera to a picture (Eq. 6–14)."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor
 from nfs_lib.alignment import Match, face_vertices, match, on_official_square
 from nfs_lib.blending import MaskMean, blend, blend_at, mouth_mask
 from nfs_lib.camera import Camera, frontal, nerf_to_head, pixel_directions, sample_depths
+from nfs_lib.checks import check_array
 from nfs_lib.cpu import keep_freed_memory
 from nfs_lib.deformation import displacement, moved_by
 from nfs_lib.face import Coefficients, MorphableModel
@@ -219,8 +221,10 @@ class TalkingHead:
 
     def frames(self, betas: Float[Tensor, "T E"], poses: Float[Tensor, "T 3"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """All pictures of a clip, 8 bit, one by one. As all that frames share is the mask, small ones are made several at a
-        time: two cores wait less for each other."""
-        self.masks = MaskMean(self.mask_frames)
+        time: two cores wait less for each other. Raises BadInput for expressions and poses that aren't those of one clip."""
+        check_array(betas, "the expressions of a clip", "torch.float32", "T", self.face.expression.shape[1])
+        check_array(poses, "the poses of a clip (radians)", "torch.float32", len(betas), 3, limit=math.pi)
+        self.masks, self._rest = MaskMean(self.mask_frames), {}  # a second clip is drawn as the first was, to the last bit
         keep_freed_memory()
         several = TOGETHER if self.lipaint and not self.segmented and self.inversion.generator.config.resolution <= 256 else 1
         for beta, pose in zip(betas.split(several), poses.split(several), strict=True):

@@ -1,10 +1,10 @@
 """Video files with sound: H.264 and AAC in an mp4, written whole or not at all, and read back."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -12,12 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from nfs_lib.audio import resampled
+from nfs_lib.checks import check_array, check_number
 from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import replacing
+from nfs_lib.paths import check_input, check_output, replacing
 
 FPS = 25
 SAMPLE_RATE = 16_000  # of the kit's sound arrays
+LONGEST = 7200  # seconds of sound that are read
+STILL = 600  # seconds without a new picture: no film stands still for so long
+MOST_PLANES = 8  # channels of a sound stored one after the other: of more, PyAV reads beyond the frame and crashes
+LARGEST = (8192, 4320)  # pixels of a picture
 FILE_RATE = 48_000  # of the sound in a file, which every player takes
 AAC_FRAME = 1024
 DISCLOSURE = "Synthetic talking head; not a recording. Made with the NeRFFaceSpeech kit."
@@ -32,29 +38,6 @@ class Video(NamedTuple):
     frames: UInt8[np.ndarray, "T H W 3"]
     fps: float
     audio: Float32[np.ndarray, " N"] | None
-
-
-def check_output(path: str | os.PathLike[str], suffix: str = ".mp4") -> Path:
-    """Make sure that a file can be written at `path`, before any long work; returns it as a Path.
-
-    Raises BadInput if `path` is a folder, doesn't end in `suffix`, or lies in a folder that is missing or
-    can't be written to.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise BadInput(
-            f"{path} is a folder; give the name of a file to write, such as {path / 'out'}{suffix}"
-        )
-    if path.suffix.lower() != suffix:
-        raise BadInput(f"{path} doesn't end in {suffix}; give a name such as {path.stem or 'out'}{suffix}")
-    if not path.parent.is_dir():
-        raise BadInput(f"{path.parent} isn't a folder, so {path.name} can't be written there; make it first")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        reason = error.strerror or "no reason given"
-        raise BadInput(f"{path.parent} can't be written to ({reason}); choose another folder") from error
-    return path
 
 
 class VideoWriter:
@@ -77,7 +60,10 @@ class VideoWriter:
         comment: str = DISCLOSURE,
         signs: Signs | None = SIGNED,
     ) -> None:
-        """Raises BadInput where `path` can't be written; see `check_output`."""
+        """Raises BadInput where `path` can't be written (see `check_output`) or sound and fps aren't as above."""
+        check_number(fps, "the frames per second", 1, 1000, whole=True)
+        if audio is not None and len(audio):
+            check_array(audio, "the sound of a video", "float32", "N")
         self.path, self.fps, self.comment, self.frames, self._samples = check_output(path), fps, comment, 0, 0
         self.signs = signs
         self._sound = None if audio is None else _resampled(audio, SAMPLE_RATE, FILE_RATE)
@@ -99,13 +85,16 @@ class VideoWriter:
         return self
 
     def write(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Add one frame, and the sound that goes with it."""
+        """Add one frame, and the sound that goes with it. Raises BadInput for what isn't a frame or isn't like the first."""
         import av
 
+        check_array(frame, f"frame {self.frames} of a video", "uint8", "H", "W", 3)
+        if max(frame.shape) > LARGEST[0]:
+            raise BadInput(f"frame {self.frames} is {frame.shape}, more than {LARGEST[0]} pixels on a side; scale it down")
         if not self.frames:
             self._open_streams(frame)
         if frame.shape != self._size:
-            raise ValueError(f"frame {self.frames} is {frame.shape}, the first one was {self._size}")
+            raise BadInput(f"frame {self.frames} is {frame.shape}, the first one was {self._size}; give all of one size")
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -129,7 +118,7 @@ class VideoWriter:
             return
         with self._stack:  # at its end the file is closed, then put in its place
             if not self.frames:
-                raise ValueError(f"no frame was written to {self.path}")
+                raise BadInput(f"no frame was written to {self.path}; a video needs one at least")
             self._write_sound(self.frames * FILE_RATE // self.fps, last=True)
             self._file.mux(self._picture.encode(None))
             if self._voice:
@@ -204,35 +193,37 @@ def every_frame(path: str | os.PathLike[str]) -> Iterator[UInt8[np.ndarray, "H W
 
 
 def read_sound(path: str | os.PathLike[str]) -> Float32[np.ndarray, " N"] | None:
-    """The sound of a video as mono at 16 kHz, from the moment of its first frame; None if it has none.
+    """The sound of a video as mono at 16 kHz, from the moment of its first frame, two hours at most; None if it has none.
 
     Raises BadInput as `read_video` does.
     """
-    import av
-
-    sound: list[np.ndarray] = []
-    start, rate, seconds, picture_start = 0.0, FILE_RATE, np.inf, 0.0
     with _open(path) as file:
-        if not file.streams.audio:
+        if not file.streams.audio or not file.streams.audio[0].codec_context:
             return None
         picture, voice = file.streams.video[0], file.streams.audio[0]
-        for frame in file.decode(picture):
-            picture_start = frame.time or 0.0
-            break
+        picture_start = next((frame.time or 0.0 for frame in file.decode(picture)), 0.0)
         file.seek(0)
-        for frame in file.decode(voice):
-            assert isinstance(frame, av.AudioFrame)
-            start = start if sound else frame.time or 0.0
-            rate = frame.sample_rate
-            sound.append(_mono(frame))
-        if voice.duration and voice.time_base:  # the last AAC frame is longer than what it holds
-            seconds = float(voice.duration * voice.time_base)
-    if not sound:
-        return None
-    wave = np.concatenate(sound)
-    wave = _resampled(wave[: round(min(seconds * rate, len(wave)))], rate, SAMPLE_RATE)
-    lead = round((start - picture_start) * SAMPLE_RATE)
+        frames = file.decode(voice)
+        first = next(frames, None)
+        if first is None:
+            return None
+        lead = round(((first.time or 0.0) - picture_start) * SAMPLE_RATE)
+        if abs(lead) > LONGEST * SAMPLE_RATE:
+            raise BadInput(f"{path}: its sound begins {lead / SAMPLE_RATE:.0f} s after its picture; write the video anew")
+        told = float(voice.duration * voice.time_base) if voice.duration and voice.time_base else LONGEST
+        wave = resampled(_pieces(chain([first], frames), min(told, LONGEST)), path)
     return np.pad(wave, (lead, 0)) if lead > 0 else wave[-lead:]
+
+
+def _pieces(frames: Iterable[Any], seconds: float) -> Iterator[tuple[Float32[np.ndarray, " n"], int]]:
+    """Decoded sound in mono pieces with their sample rate, `seconds` of it: the last AAC frame is longer than what it holds."""
+    count = 0
+    for frame in frames:
+        left = round(seconds * frame.sample_rate) - count
+        if left <= 0:
+            return
+        yield _mono(frame)[:left], frame.sample_rate
+        count += frame.samples
 
 
 def stream_frames(
@@ -248,6 +239,8 @@ def stream_frames(
         for frame in file.decode(stream):
             time = frame.time if frame.time is not None else last + 1 / fps
             start = time if start is None else start
+            if time - start > ticks / fps + STILL:
+                raise BadInput(f"{path} stands still for {time - start - ticks / fps:.0f} s; write the video anew")
             while held is not None and ticks / fps < time - start - 1e-3:
                 shown = _upright(held, longest_side) if shown is None else shown
                 yield shown
@@ -279,17 +272,20 @@ def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
     """A video file whose picture can be decoded; BadInput for any other, and for what fails while it is read."""
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "doesn't exist"
-        raise BadInput(f"{path} {what}; give a video file such as an mp4")
+    path = check_input(path, "a video file such as an mp4")
     try:
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as file:
+        limit = {"max_pixels": str(LARGEST[0] * LARGEST[1])}
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file", **limit}) as file:
             if not file.streams.video:
                 raise BadInput(f"{path} holds no picture; give a video file such as an mp4")
+            if not file.streams.video[0].codec_context:
+                raise BadInput(f"{path} is in a coding that nothing here decodes; give a video file such as an mp4")
+            file.streams.video[0].codec_context.options = limit
             yield file
-    except av.error.FFmpegError as error:
-        raise BadInput(f"{path} can't be decoded ({error.strerror}); give a video such as an mp4") from error
+    except (av.error.FFmpegError, ValueError, OSError, MemoryError) as error:
+        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        size = f"{LARGEST[0]}x{LARGEST[1]}"
+        raise BadInput(f"{path} can't be decoded ({what}); give a video such as an mp4, at most {size} pixels") from error
 
 
 def _upright(frame: Any, longest_side: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -302,6 +298,8 @@ def _upright(frame: Any, longest_side: int) -> UInt8[np.ndarray, "H W 3"]:
 
 def _mono(frame: Any) -> Float32[np.ndarray, " N"]:
     """Mean over the channels of one decoded sound frame, in [-1, 1]."""
+    if frame.format.is_planar and frame.layout.nb_channels > MOST_PLANES:
+        raise ValueError(f"its sound has {frame.layout.nb_channels} channels, {MOST_PLANES} at most are read")
     values = frame.to_ndarray()
     if values.shape[0] == 1:  # packed formats interleave the channels in one row
         values = values.reshape(-1, frame.layout.nb_channels).T

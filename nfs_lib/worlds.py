@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfs_lib.checkpoints import fill, find_part, load_tensors
+from nfs_lib.checkpoints import built_part, fill, find_part, load_tensors
 from nfs_lib.errors import BadInput
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class World:
         from nfs_lib.stylenerf import Generator, GeneratorConfig
 
         part = find_part(self.name, "generator")
-        return fill(Generator(GeneratorConfig.from_dict(part.config)), part)
+        return built_part(lambda: Generator(GeneratorConfig.from_dict(part.config)), part)
 
     @cached_property
     def discriminator(self) -> "Discriminator":
@@ -53,7 +53,7 @@ class World:
         from nfs_lib.stylenerf import Discriminator
 
         part = find_part(self.name, "discriminator", made_with="generator")
-        return fill(Discriminator(**_tuples(part.config)), part)
+        return built_part(lambda: Discriminator(**_tuples(part.config)), part)
 
     @cached_property
     def face_model(self) -> "MorphableModel":
@@ -78,7 +78,7 @@ class World:
         if self.name == "paper":
             return fill(ReconNet(), find_part(self.name, "estimator"))
         part = find_part(self.name, "estimator")
-        return fill(Estimator(**_tuples(part.config)), part)
+        return built_part(lambda: Estimator(**_tuples(part.config)), part)
 
     @cached_property
     def audio2exp(self) -> "Audio2Exp":
@@ -86,7 +86,7 @@ class World:
         from nfs_lib.audio2exp import Audio2Exp
 
         part = find_part(self.name, "audio2exp")
-        return fill(Audio2Exp(**_tuples(part.config)), part)
+        return built_part(lambda: Audio2Exp(**_tuples(part.config)), part)
 
     @cached_property
     def lipaint(self) -> "LipaintNet":
@@ -94,7 +94,7 @@ class World:
         from nfs_lib.lipaint import LipaintNet
 
         part = find_part(self.name, "lipaint")
-        return fill(LipaintNet(**_tuples(part.config)), part)
+        return built_part(lambda: LipaintNet(**_tuples(part.config)), part)
 
     @cached_property
     def identity(self) -> "IdentityEncoder":
@@ -102,7 +102,7 @@ class World:
         from nfs_lib.metrics import IdentityEncoder
 
         part = find_part(self.name, "identity")
-        return fill(IdentityEncoder(**_tuples(part.config)), part)
+        return built_part(lambda: IdentityEncoder(**_tuples(part.config)), part)
 
     @cached_property
     def sync(self) -> "SyncScorer":
@@ -110,7 +110,7 @@ class World:
         from nfs_lib.metrics import SyncScorer
 
         part = find_part(self.name, "sync")
-        return fill(SyncScorer(**_tuples(part.config)), part)
+        return built_part(lambda: SyncScorer(**_tuples(part.config)), part)
 
     @cached_property
     def segmenter(self) -> "BiSeNet":
@@ -125,7 +125,7 @@ class World:
         from nfs_lib.metrics.arcface import ArcFace
 
         part = find_part(self.name, "arcface")
-        return fill(ArcFace(**part.config), part)
+        return built_part(lambda: ArcFace(**part.config), part)
 
     @cached_property
     def syncnet(self) -> "SyncNet":
@@ -149,7 +149,7 @@ class World:
         from nfs_lib.baselines.wav2lip import Wav2Lip
 
         part = find_part(self.name, "wav2lip")
-        return fill(Wav2Lip(**_tuples(part.config)), part)
+        return built_part(lambda: Wav2Lip(**_tuples(part.config)), part)
 
     def read(self, pictures: Float[Tensor, "B 3 H W"]) -> "Coefficients":
         """What the estimator reads off pictures in [-1, 1], framed as the world's portraits are."""

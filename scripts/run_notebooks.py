@@ -17,6 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from notebook_outputs import kept
 
+from nfs_lib.errors import NfsError
 from nfs_lib.paths import replacing
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -47,8 +48,14 @@ def run(path: Path) -> None:
     """Execute one notebook; it is written only if no cell fails."""
     notebook = nbformat.read(path, as_version=4)
     before = copy.deepcopy(notebook)
-    Client(notebook, timeout=1800, kernel_name="python3", record_timing=False, coalesce_streams=True,
-           resources={"metadata": {"path": str(path.parent)}}).execute()  # fmt: skip
+    client = Client(notebook, timeout=1800, kernel_name="python3", record_timing=False, coalesce_streams=True,
+                    resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
+    try:
+        client.execute()
+    except Exception:
+        if hasattr(client, "_async_cleanup_kernel_future"):  # Ctrl-C: nbclient ends the kernel, then stumbles over its absence
+            raise KeyboardInterrupt from None
+        raise
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}, "profile": os.environ["NFS_PROFILE"]}  # fmt: skip
     for number, (cell, old) in enumerate(zip(notebook.cells, before.cells, strict=True)):
@@ -65,5 +72,11 @@ def run(path: Path) -> None:
 if __name__ == "__main__":
     os.environ["NFS_PROFILE"] = "fast"
     os.environ["OMP_NUM_THREADS"] = "1"  # with several, sums come in another order each time, and a fit ends a grey level off
-    for chosen in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(NOTEBOOKS.glob("*.ipynb")):
-        run(chosen.resolve())
+    try:
+        for chosen in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(NOTEBOOKS.glob("[!.]*.ipynb")):
+            run(chosen.resolve())
+    except NfsError as error:
+        sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        print("stopped; the notebook that ran is as it was before", file=sys.stderr)
+        sys.exit(130)

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from nfs_lib import alignment, blending, deformation
 from nfs_lib import camera as cam
 from nfs_lib.camera import Camera
+from nfs_lib.errors import BadInput
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.nearest import nearest
 
@@ -65,9 +66,9 @@ def test_coordinates_that_are_no_numbers_are_refused():
     for bad in (float("nan"), float("inf")):
         points, vertices = cloud(5, 0), cloud(4, 1)
         points[2, 0] = bad
-        with pytest.raises(ValueError, match="finite"):
+        with pytest.raises(BadInput, match="finite"):
             alignment.match(points, vertices)
-        with pytest.raises(ValueError, match="finite"):
+        with pytest.raises(BadInput, match="finite"):
             alignment.match(vertices, points)
 
 
@@ -94,7 +95,7 @@ def test_k_nearest_takes_the_k_nearest_and_favours_the_closest():
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="paper"):
+    with pytest.raises(BadInput, match="paper"):
         alignment.match(cloud(3, 0), cloud(3, 1), "nearest")
 
 

@@ -226,8 +226,8 @@ def _picture(path):
 
 
 BAD = [
-    (lambda path: None, "no such file"),
-    (lambda path: path.mkdir(), "not a file"),
+    (lambda path: None, "doesn't exist"),
+    (lambda path: path.mkdir(), "is a folder"),
     (lambda path: path.touch(), "empty"),
     (_silent, "no speech in it: its loudest sample is 0 "),
     (_offset, "no speech in it"),

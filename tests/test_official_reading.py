@@ -251,7 +251,7 @@ def test_safetensors(tmp_path):
 
 
 def test_no_such_file(tmp_path):
-    for path, said in ((tmp_path / "none.pkl", "can't be opened"), (tmp_path, "isn't a regular file")):
+    for path, said in ((tmp_path / "none.pkl", "doesn't exist"), (tmp_path, "is a folder")):
         with pytest.raises(BadInput, match=said):
             read(path)
 

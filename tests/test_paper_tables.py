@@ -112,7 +112,7 @@ def test_what_is_not_a_csv_is_an_error(folder):
     with pytest.raises(BadInput, match="isn't a csv in UTF-8"):
         paper.load(1, folder)
     (folder / "table1.csv").unlink()
-    with pytest.raises(BadInput, match="isn't there"):
+    with pytest.raises(BadInput, match="doesn't exist"):
         paper.load(1, folder)
     with pytest.raises(BadInput, match="the paper has 1 to 5"):
         paper.load(6)

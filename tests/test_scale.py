@@ -216,7 +216,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
         wait_for(lambda root=root: notes(str(root / "marks"), root / "truth" / "endless.mp4"))
         assert len(session(process.pid)) > 2
         kill(process.pid, signal.SIGINT)
-        error = process.communicate(timeout=120)[1]
+        error = process.communicate(timeout=300)[1]
         assert (process.returncode, error) == (130, "nfs: stopped\n")
         wait_for(lambda process=process: not session(process.pid))
         assert not [path for path in root.iterdir() if path.is_file()]

@@ -8,7 +8,8 @@ import pytest
 
 from nfs_lib import video
 from nfs_lib.errors import BadInput
-from nfs_lib.video import VideoWriter, check_output, read_video, write_video
+from nfs_lib.paths import check_output
+from nfs_lib.video import VideoWriter, read_video, write_video
 
 
 def frames(count, height=64, width=48, seed=0):
@@ -87,9 +88,9 @@ def test_a_failure_leaves_nothing_and_keeps_the_old_file(tmp_path, error, writte
 
 
 def test_no_frame_or_frames_of_two_sizes(tmp_path):
-    with pytest.raises(ValueError, match="no frame"):
+    with pytest.raises(BadInput, match="no frame"):
         write_video(tmp_path / "a.mp4", [])
-    with pytest.raises(ValueError, match="first one"):
+    with pytest.raises(BadInput, match="first one"):
         write_video(tmp_path / "a.mp4", [*frames(2), *frames(1, 32, 32)])
     assert os.listdir(tmp_path) == []
 

@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,9 +114,8 @@ def head(path: Path) -> bytes:
         return file.read(65536)
 
 
-@cache
 def context() -> Any:
-    """The library's settings."""
+    """The library's settings; made anew each time, for a forked process can't use its parent's."""
     import c2pa
 
     return c2pa.Context(c2pa.Settings.from_dict(SETTINGS))

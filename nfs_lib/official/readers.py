@@ -6,7 +6,8 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-from nfs_lib.errors import BadInput, CorruptWeights, NfsError
+from nfs_lib.errors import CorruptWeights, NfsError
+from nfs_lib.paths import check_input
 
 LARGEST = 2**31  # bytes of a file
 HEADER = 2**22  # bytes of a safetensors header
@@ -21,14 +22,8 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises BadInput for a file that isn't there; UnsafeCheckpoint if it asks for code to be run, or could; CorruptWeights if it
     is damaged, of another kind, or needs far more memory or time than an official one. Nothing else.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise BadInput(f"{path} isn't a regular file; give a file of official weights")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise BadInput(f"{path} can't be opened ({error.strerror or error}); give a file of official weights") from error
-    with file:
+    path = check_input(path, "a file of official weights")
+    with path.open("rb") as file:
         try:
             return content(path, file)
         except NfsError as error:

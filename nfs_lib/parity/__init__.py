@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nfs_lib.errors import BadInput
 from nfs_lib.parity import face, metrics, pickles, seen, sound, stylenerf
@@ -42,12 +43,13 @@ def run(folder: str | Path, only: str | None = None) -> list[Parity]:
 
     Raises BadInput if there are no goldens under `folder`, or no set of that name.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     results = []
     for index in sorted(Path(folder).rglob("index.json")):
-        content = json.loads(index.read_text())
-        for name, entry in content.get("sets", {}).items():
+        content = opened(index)
+        for name, entry in content["sets"].items():
             if only not in (None, name):
                 continue
             if name not in CHECKS:
@@ -55,8 +57,12 @@ def run(folder: str | Path, only: str | None = None) -> list[Parity]:
                 continue
             home = index.parent / name
             tensors = home / "golden.safetensors"
-            golden = GoldenSet(home, content["seed"], entry, load_file(tensors) if tensors.exists() else {})
-            error, tolerance = compare(golden, CHECKS[name])
+            try:
+                golden = GoldenSet(home, content["seed"], entry, load_file(tensors) if tensors.exists() else {})
+                error, tolerance = compare(golden, CHECKS[name])
+            except (OSError, LookupError, TypeError, ValueError, AttributeError, SafetensorError) as fault:
+                what = f"{type(fault).__name__}: {fault}"
+                raise BadInput(f"{home} or its entry in {index} is damaged ({what}); check the goldens out again") from fault
             results.append(Parity(name, error, tolerance, error <= tolerance))
     renderers = sorted({config.parent for config in Path(folder).rglob("*_config.json")})
     for home in renderers:
@@ -73,3 +79,15 @@ def run(folder: str | Path, only: str | None = None) -> list[Parity]:
         wanted = f"golden set called {only}" if only else "golden sets (folders with an index.json)"
         raise BadInput(f"{folder}: there are no {wanted} here; give the folder that holds the goldens")
     return results
+
+
+def opened(index: Path) -> dict[str, Any]:
+    """An index.json with its seed and sets. Raises BadInput for anything else."""
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        sets = content.setdefault("sets", {})
+        if isinstance(content.get("seed", 0), int) and all(isinstance(entry, dict) for entry in sets.values()):
+            return {"seed": 0, **content}
+    except (OSError, ValueError, RecursionError, AttributeError):
+        pass
+    raise BadInput(f"{index} isn't an index of golden sets; check the goldens out again")

@@ -5,11 +5,14 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from nfs_lib.cpu import remade
+
 K0, K1, K2 = 0.8862269, 1.7724539, 2.4270324  # Deep3DFaceReconstruction's SH constants
 # _nrt=False: no reference counting in the kernels (they allocate nothing): three times as fast
 options = dict(cache=True, fastmath=True, nogil=True, _nrt=False)
 
 
+@remade
 @njit(**options)
 @no_type_check
 def harmonics(x, y, z):

@@ -5,9 +5,12 @@ from typing import no_type_check
 import numba
 import numpy as np
 
+from nfs_lib.cpu import remade
+
 FAR = 1e9  # depth of nothing (fastmath knows no infinity)
 
 
+@remade
 @numba.njit(cache=True, fastmath=True, nogil=True)
 @no_type_check
 def rasterise(screen, triangles, which, depth, face, weight, test, value, threshold):
@@ -62,6 +65,7 @@ def rasterise(screen, triangles, which, depth, face, weight, test, value, thresh
                     weight[i, j, 0], weight[i, j, 1] = u, v
 
 
+@remade
 @numba.njit(cache=True, fastmath=True, nogil=True)
 @no_type_check
 def vertex_normals(vertices, triangles):

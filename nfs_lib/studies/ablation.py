@@ -91,7 +91,7 @@ def ablate(profile: str = "full", out: str | Path = "figures", world: str = "ope
              for seed in seeds for clip in spoken}
     jobs = {(seed, clip.number): (seed, clip, world, inverted)
             for clip in spoken for seed in seeds    # one sentence, then the next: two workers don't invert the same person
-            if not paths[seed, clip.number].is_file()}
+            if not kept.there(paths[seed, clip.number])}
     done = len(paths) - len(jobs)
     with crew(workers, scheduler, world) as each:
         for name, found in each(case, jobs, "ablation"):

@@ -18,6 +18,7 @@ from nfs_lib import inversion, portraits
 from nfs_lib.face import Coefficients, fitting
 from nfs_lib.inversion import Inversion
 from nfs_lib.measure_generator import as_picture
+from nfs_lib.paths import intact
 from nfs_lib.portraits import Portrait
 from nfs_lib.portraits.chart import face_model
 from nfs_lib.studies import kept
@@ -74,7 +75,7 @@ def person(world: World, seed: int, yaw: float | None = None, folder: Path = Pat
     seen = portraits.render(scene, pose)
     picture = as_picture(seen)
     path = folder / f"{seed}_{pose[0]:+.2f}_{kept.key(world.generator, world.estimator)}.safetensors"
-    if not path.is_file():
+    if not intact(path, inversion.load):
         folder.mkdir(parents=True, exist_ok=True)
         face = fitting.fit(world.face_model, world.estimator, picture[None])
         found = inversion.invert(world.generator, picture, face.pose, profile="fast", start=world.first_latent(face), face=face)

@@ -73,7 +73,7 @@ def _connected(scheduler: str) -> Any:
 
 
 def _here(function: Callable[..., Any], jobs: Mapping[Name, tuple], title: str) -> Iterator[tuple[Name, Any]]:
-    for name, job in progress(jobs.items(), title):
+    for name, job in progress(jobs.items(), title) if jobs else ():            # no bar for nothing
         with one_thread():
             result = function(*job)
         yield name, result
@@ -94,7 +94,7 @@ def _there(client: Any, kit: str, world: str, function: Callable[..., Any], jobs
             running.add(future)
 
     hand_out()
-    for future in progress(running, title, total=len(jobs)):
+    for future in progress(running, title, total=len(jobs)) if jobs else ():
         name = names.pop(future.key)
         try:
             result = future.result()

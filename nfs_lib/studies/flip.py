@@ -79,7 +79,7 @@ def flip(profile: str = "full", out: str | Path = "figures", world: str = "open"
     spoken, done = clips(people, frames), []
     for i in progress(range(people), "people"):
         path = Path("runs/flip") / f"{FRONT_SEED + i}_{profile}_{key}.npz"
-        if not path.is_file():
+        if not kept.there(path):
             kept.save(path, *measure(parts, FRONT_SEED + i, spoken[i], yaws))
         done.append(kept.load(path))
         report(f"{len(done)} of {people} people, {time.monotonic() - begin:.0f} s")

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import replacing
+from nfs_lib.paths import intact, replacing
 
 
 def size(profile: str, sizes: Mapping[str, Any], out: str | Path) -> Any:
@@ -43,3 +43,8 @@ def load(path: Path) -> dict[str, Any]:
     """What `save` wrote: the entries of `about`, and "arrays"."""
     with np.load(path) as file:
         return {**json.loads(str(file["about"])), "arrays": {k: file[k] for k in file.files if k != "about"}}
+
+
+def there(path: Path) -> bool:
+    """Whether a case has been measured, and can be read; a damaged file is removed, which is said."""
+    return intact(path, load)

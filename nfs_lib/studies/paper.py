@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import data_folder
+from nfs_lib.paths import check_input, data_folder
 
 TITLES = {
     1: "comparison with other methods",
@@ -109,8 +109,7 @@ def load_all(folder: str | os.PathLike[str] | None = None) -> dict[int, PaperTab
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """The lines of a csv with their numbers, cells stripped; at least a head of three, all of one length."""
-    if not path.is_file():
-        raise BadInput(f"{path} isn't there; the five tables come with the repository, see data/paper/README.md")
+    path = check_input(path, "the folder of the five tables, which come with the repository, see data/paper/README.md")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)

@@ -8,6 +8,7 @@ pictures of FFHQ, the same way through a clip. Pictures (Unsplash, or any folder
 
 import hashlib
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
 from nfs_lib.framing import LARGEST, Framing, cut, moments, place, settle
 from nfs_lib.images import load_portrait, save_image, to_uint8
-from nfs_lib.paths import replacing
+from nfs_lib.paths import check_input, replacing
 from nfs_lib.progress import progress
 from nfs_lib.studies.evaluate import PICTURES, VIDEOS
 from nfs_lib.video import DISCLOSURE, FPS, VideoWriter, comment, read_sound, stream_frames
@@ -287,17 +288,27 @@ def place_of(framing: Framing, shape: tuple[int, ...], size: int) -> Entry:
 def opened(out: Path) -> Entry:
     """The manifest of an earlier run, or an empty one. Raises BadInput if it isn't one of this recipe."""
     file = out / "manifest.json"
-    if not file.exists():
+    if not os.path.lexists(file):
         return {"made_by": "nfs prepare", "recipe": RECIPE, "clips": [], "skipped": [], "finished": {}}
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(check_input(file, "a manifest").read_text(encoding="utf-8"))
         kinds = {"clips": list, "skipped": list, "finished": dict}
         ours = manifest["recipe"] == RECIPE and all(isinstance(manifest[k], kind) for k, kind in kinds.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        ours = ours and all(_is_entry(e, k) for k, what in (("clip", "clips"), ("reason", "skipped")) for e in manifest[what])
+    except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError):
         ours = False
     if not ours:
         raise BadInput(f"{file} isn't a manifest that this version of nfs prepare wrote; give another folder, or delete it")
     return manifest
+
+
+def _is_entry(entry: Any, kind: str) -> bool:
+    """Whether this is an entry of a clip or of what was left out; `forget` deletes files by the name of the clip."""
+    name = entry.get("clip", "a") if isinstance(entry, dict) else None
+    times = [entry[k] for k in ("start", "end") if k in entry] if isinstance(entry, dict) else []
+    return (isinstance(name, str) and Path(name).name == name and "\0" not in name and len(times) != 1
+            and all(isinstance(t, int | float) for t in times)
+            and all(isinstance(entry.get(k), str) for k in ("source", kind)))
 
 
 def forget(manifest: Entry, about: Entry, out: Path) -> None:
@@ -331,7 +342,7 @@ def save(manifest: Entry, out: Path) -> None:
     manifest["clips"].sort(key=lambda e: e["clip"])
     manifest["skipped"].sort(key=lambda e: (e["source"], e.get("start", 0)))
     with replacing(out / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def sha256(file: Path) -> str:

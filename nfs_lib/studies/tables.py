@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import replacing
+from nfs_lib.paths import check_input, replacing
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], made_by: str = "") -> None:
@@ -28,10 +28,12 @@ def _cell(value: Any) -> Any:
 def read_csv(path: Path) -> tuple[str, list[dict[str, Any]]]:
     """What `write_csv` wrote: how it was made, and the rows, numbers as float (NaN for an empty cell). Raises BadInput for a
     file that isn't there or isn't such a table."""
-    if not path.is_file():
-        raise BadInput(f"{path} doesn't exist; make it with nfs ablate or nfs flip")
-    first, _, rest = path.read_text(encoding="utf-8").partition("\n")
-    rows = list(csv.DictReader(rest.splitlines()))
+    path = check_input(path, "a table that nfs ablate or nfs flip wrote")
+    try:
+        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+        rows = list(csv.DictReader(rest.splitlines()))
+    except (UnicodeDecodeError, csv.Error):
+        first, rows = "", []
     if not first.startswith("# ") or not rows or any(None in row or None in row.values() for row in rows):
         raise BadInput(f"{path} isn't a table that nfs ablate or nfs flip wrote; make it again")
     return first[2:], [{k: _number(v) for k, v in row.items()} for row in rows]

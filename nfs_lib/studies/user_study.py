@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import replacing
+from nfs_lib.paths import check_input, replacing
 from nfs_lib.video import length
 
 QUESTIONS = {
@@ -172,7 +172,7 @@ class Ballot:
 
 def read_ballot(path: str | os.PathLike[str]) -> list[Vote]:
     """The votes of one participant's csv. Raises BadInput, naming the line but not what was voted, for anything but that."""
-    path = Path(path)
+    path = check_input(path, "the ballot of a participant, ballot_CODE.csv")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file, strict=True)

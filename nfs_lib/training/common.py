@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 from nfs_lib.checkpoints import write_part
 from nfs_lib.errors import BadInput, CorruptWeights
-from nfs_lib.paths import data_folder, replacing
+from nfs_lib.paths import alone, cant_write, data_folder, replacing
 from nfs_lib.progress import progress
 from nfs_lib.training.team import Team
 
@@ -124,12 +125,25 @@ def weights_folder(out: str | Path | None = None) -> Path:
     return Path(out) if out is not None else data_folder() / "weights" / "open"
 
 
+def end_with_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end when it does, however that came."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent:
+            parent.join()
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def in_workers(function: Callable[..., Any], jobs: Sequence[Any], title: str) -> list[Any]:
     """[function(job) for job in jobs], by one process per core if there are many jobs; the same list with any number."""
     if len(jobs) < WORTH_WORKERS:
         return [function(job) for job in progress(jobs, title)]
     # not fork: a child of a process whose OpenMP threads have run can hang
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
         return list(progress(pool.map(function, jobs, chunksize=8), title, total=len(jobs)))
 
 
@@ -141,6 +155,7 @@ class Loop:
 
     Ctrl-C (or a polite kill) lets the running step end, saves, and raises KeyboardInterrupt. A kill that
     can't be caught costs at most `save_every` seconds of work: `last.pt` is replaced whole or not at all.
+    Raises BadInput while another training writes to the same folder.
     until: end after so many of the steps, with a checkpoint, as if it had been stopped there.
     """
 
@@ -170,10 +185,14 @@ class Loop:
         self._interrupted = False
         if resume and (self.folder / "last.pt").is_file():
             self._load()
-        if self.team.leads:
-            self._cut_log()
 
     def __iter__(self) -> Iterator[int]:
+        with alone(self.folder) if self.team.leads else nullcontext():
+            if self.team.leads:
+                self._cut_log()
+            yield from self._steps()
+
+    def _steps(self) -> Iterator[int]:
         self._saved = self._tick = time.monotonic()
         restore, steps = self._catch_signals(), range(self.step, self.last)
         if self.team.leads:
@@ -196,7 +215,8 @@ class Loop:
         finally:
             restore()
             if self._board:
-                self._board.close()
+                with suppress(OSError):              # said already
+                    self._board.close()
 
     def log(self, **figures: Tensor | float) -> None:
         """Note this step's figures (scalars)."""
@@ -225,9 +245,10 @@ class Loop:
         path = self.folder / "last.pt"
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            whose = checkpoint["part"], checkpoint["seed"]
         except Exception as error:
             raise CorruptWeights(f"{path} isn't a training checkpoint; start without --resume") from error
-        if (checkpoint["part"], checkpoint["seed"]) != (self.part, self.seed):
+        if whose != (self.part, self.seed):
             raise BadInput(
                 f"{path} belongs to {checkpoint['part']} with seed {checkpoint['seed']}, not to {self.part} "
                 f"with seed {self.seed}: give that seed, another --out, or no --resume"
@@ -247,7 +268,8 @@ class Loop:
                 kept += [line + "\n"] if json.loads(line)["step"] <= self.step else []
             except (ValueError, KeyError):
                 continue
-        path.write_text("".join(kept))
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept))
 
     def _write_log(self) -> None:
         means = [float(sum(map(float, values)) / len(values)) for values in self._recent.values()]
@@ -255,8 +277,12 @@ class Loop:
                 **dict(zip(self._recent, self.team.mean(means), strict=True))}
         self._recent.clear()
         if self.team.leads:
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            path = self.folder / "log.jsonl"
+            try:
+                with path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise cant_write(path, error) from error
             self._show(line)
 
     def _open_board(self) -> None:
@@ -266,16 +292,22 @@ class Loop:
         except ImportError:
             return
         shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
-        self._board = SummaryWriter(self.folder / "tensorboard")
+        try:
+            self._board = SummaryWriter(self.folder / "tensorboard")
+        except OSError as error:
+            raise cant_write(self.folder / "tensorboard", error) from error
         for line in (self.folder / "log.jsonl").read_text().splitlines():
             self._show(json.loads(line))
 
     def _show(self, line: Mapping[str, float]) -> None:
         """One line of the log in TensorBoard, whose time is the training's own: the seconds that it took so far."""
         if self._board:
-            for name in line.keys() - {"step", "seconds"}:
-                self._board.add_scalar(name, line[name], line["step"], walltime=line["seconds"])
-            self._board.flush()
+            try:
+                for name in line.keys() - {"step", "seconds"}:
+                    self._board.add_scalar(name, line[name], line["step"], walltime=line["seconds"])
+                self._board.flush()
+            except OSError as error:
+                raise cant_write(self.folder / "tensorboard", error) from error
 
     def _catch_signals(self) -> Callable[[], None]:
         if threading.current_thread() is not threading.main_thread():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.metrics.identity import IdentityEncoder
-from nfs_lib.paths import replacing
+from nfs_lib.paths import intact, replacing
 from nfs_lib.training.common import (
     Ema,
     Loop,
@@ -57,7 +57,7 @@ def render_views(seed: int, views: int) -> UInt8[np.ndarray, "views 128 128 3"]:
 
 def load_people(path: Path, n: int, first_seed: int) -> UInt8[Tensor, "n 4 128 128 3"]:
     """n people in four views each from `path`, rendering them if the file isn't there (about 0.1 s a person)."""
-    if not path.is_file():
+    if not intact(path, np.load):
         path.parent.mkdir(parents=True, exist_ok=True)
         seeds = range(first_seed, first_seed + n)
         pictures = np.stack(in_workers(partial(render_views, views=VIEWS), seeds, "rendering people"))

@@ -61,10 +61,11 @@ class LossStudy:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with replacing(path) as temporary:
-            save_file({"z": self.z, "beta": self.beta, **{f"w_exp/{name}": w for name, w in self.w_exp.items()}}, temporary)
+            tensors = {"z": self.z, "beta": self.beta, **{f"w_exp/{name}": w for name, w in self.w_exp.items()}}
+            temporary.write_bytes(save(tensors))
 
 
 def load(path: Path | None = None) -> LossStudy:

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from nfs_lib.paths import replacing
+from nfs_lib.paths import intact, replacing
 from nfs_lib.progress import progress
+from nfs_lib.training.common import end_with_parent
 
 SHARD = 250
 HELD_OUT_SEED = 9_500_000
@@ -55,6 +56,18 @@ def render_shard(path: Path, first_seed: int, n: int) -> None:
                  pose=np.stack([pair[0].pose for pair in pairs]).astype(np.float32))
 
 
+def read_shard(path: Path) -> dict[str, np.ndarray]:
+    """What `render_shard` wrote."""
+    with np.load(path) as shard:
+        return {name: shard[name] for name in ("pictures", "alpha", "depth", "latents", "pose")}
+
+
+def opens(path: Path) -> None:
+    """Raises an error for a shard that isn't whole; the pictures, 99 % of it, aren't read for that."""
+    with np.load(path) as shard:
+        _ = shard["latents"], shard["pose"]
+
+
 def cells(x: np.ndarray) -> np.ndarray:
     """(n, 2, 256, 256) → (n, 2, 64, 64): means over 4 × 4 pixels."""
     return x.reshape(*x.shape[:2], 64, 4, 64, 4).mean((3, 5))
@@ -65,23 +78,31 @@ def load_pairs(folder: Path, n: int, first_seed: int, workers: int = 2) -> Pairs
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(first_seed, first_seed + n, SHARD)
     paths = [folder / f"pairs_{s}_{min(SHARD, first_seed + n - s)}.npz" for s in starts]
-    missing = [(p, s, min(SHARD, first_seed + n - s)) for p, s in zip(paths, starts, strict=True) if not p.exists()]
+    missing = [(p, s, min(SHARD, first_seed + n - s)) for p, s in zip(paths, starts, strict=True)
+               if not intact(p, opens)]
     if missing:
         # not fork: a child of a process whose OpenMP threads have run can hang
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
             jobs = [pool.submit(render_shard, *m) for m in missing]
-            for job in progress(jobs, "rendering pairs"):
-                job.result()
+            try:
+                for job in progress(jobs, "rendering pairs"):
+                    job.result()
+            except BaseException:                        # Ctrl-C too: the executor would wait for all that was asked for
+                for job in jobs:
+                    job.cancel()
+                for child in multiprocessing.active_children():
+                    child.terminate()
+                raise
     pictures = torch.empty(n, 2, 256, 256, 3, dtype=torch.uint8)
     rest: dict[str, list[Tensor]] = {k: [] for k in ("alpha", "depth", "latents", "pose")}
     at = 0
     for path in paths:
-        with np.load(path) as shard:
-            part = torch.from_numpy(shard["pictures"])
-            pictures[at : at + len(part)] = part
-            at += len(part)
-            for k, v in rest.items():
-                v.append(torch.from_numpy(shard[k].astype(np.float32)))
+        shard = read_shard(path)
+        part = torch.from_numpy(shard["pictures"])
+        pictures[at : at + len(part)] = part
+        at += len(part)
+        for k, v in rest.items():
+            v.append(torch.from_numpy(shard[k].astype(np.float32)))
     small, weight = zip(*[prepare(pictures[i : i + 100]) for i in range(0, n, 100)], strict=True)
     return Pairs(pictures=pictures, small=torch.cat(small), weight=torch.cat(weight),
                  **{k: torch.cat(v) for k, v in rest.items()})

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from nfs_lib.audio import mel_spectrogram, video_frames, window_columns
-from nfs_lib.paths import data_file, replacing
+from nfs_lib.paths import data_file, intact, replacing
 from nfs_lib.progress import progress
 from nfs_lib.training import speech, visemes
 from nfs_lib.training.common import numpy_rng
@@ -98,7 +98,7 @@ def training_clips(folder: Path, seed: int, count: int = CLIPS) -> Clips:
     path = folder / "data.npz"
     sources = "".join(inspect.getsource(part) for part in (speech, visemes, make_clips, random_reference))
     recipe = hashlib.sha256(f"{seed} {count} {sources} {speech.words()}".encode()).hexdigest()
-    if path.is_file():
+    if intact(path, Clips.load):
         with np.load(path) as file:
             if str(file["recipe"]) == recipe:
                 return Clips.load(path)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.metrics.sync import FRAMES, MOUTH, SyncScorer, lse, windows
-from nfs_lib.paths import replacing
+from nfs_lib.paths import intact, replacing
 from nfs_lib.training import audio2exp, speech_clips, visemes
 from nfs_lib.training.common import (
     Ema,
@@ -96,15 +96,19 @@ def _render_clip(job: tuple[Any, ...]) -> UInt8[np.ndarray, "T h w 3"]:
 def load_talking(folder: Path, clips: speech_clips.Clips) -> Talking:
     """The training set, from `folder` or rendered there (about 0.7 s a clip)."""
     path = folder / f"talking_{CLIPS}_{LENGTH}.npz"
-    if not path.is_file():
+
+    def read(path: Path) -> Talking:
+        with np.load(path) as file:
+            parts = (file["mouths"], file["mel"].astype(np.float32), file["actions"])
+        return Talking(*map(torch.from_numpy, parts))
+
+    if not intact(path, read):
         folder.mkdir(parents=True, exist_ok=True)
         talking = render_talking(clips, CLIPS, LENGTH, 0, "rendering mouths")
         with replacing(path) as temporary:
             mouths, mel, actions = (part.numpy() for part in talking)
             np.savez(temporary, mouths=mouths, mel=mel.astype(np.float16), actions=actions)
-    with np.load(path) as file:
-        parts = (file["mouths"], file["mel"].astype(np.float32), file["actions"])
-    return Talking(*map(torch.from_numpy, parts))
+    return read(path)
 
 
 def augment_mouths(mouths: Float[Tensor, "C T 3 48 64"], rng: torch.Generator) -> Float[Tensor, "C T 3 48 64"]:

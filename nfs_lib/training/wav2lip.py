@@ -25,7 +25,7 @@ from nfs_lib.baselines.wav2lip import FACE, SIDE, Wav2Lip, face_channels, lip_fr
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.measure_generator import MOUTH, as_picture, box, psnr
 from nfs_lib.metrics.sync import FRAMES, Lse, SyncScorer
-from nfs_lib.paths import replacing
+from nfs_lib.paths import intact, replacing
 from nfs_lib.progress import progress
 from nfs_lib.training import audio2exp, speech_clips, visemes
 from nfs_lib.training.common import (
@@ -66,7 +66,13 @@ class Speakers(NamedTuple):
 def load_speakers(folder: Path, clips: speech_clips.Clips) -> Speakers:
     """The training set, from `folder` or rendered there (about 0.7 s a clip)."""
     path = folder / f"speakers_{CLIPS}_{LENGTH}.npz"
-    if not path.is_file():
+
+    def read(path: Path) -> Speakers:
+        with np.load(path) as file:
+            parts = (file["faces"], file["portrait"], file["mel"].astype(np.float32))
+        return Speakers(*map(torch.from_numpy, parts))
+
+    if not intact(path, read):
         folder.mkdir(parents=True, exist_ok=True)
         talking = render_talking(clips, CLIPS, LENGTH, 0, "rendering speakers", TALKING_BOX, 160)
         top, bottom, left, right = TALKING_BOX
@@ -74,9 +80,7 @@ def load_speakers(folder: Path, clips: speech_clips.Clips) -> Speakers:
         with replacing(path) as temporary:
             mel = talking.mel.numpy().astype(np.float16)
             np.savez(temporary, faces=talking.mouths.numpy(), portrait=np.stack(own), mel=mel)
-    with np.load(path) as file:
-        parts = (file["faces"], file["portrait"], file["mel"].astype(np.float32))
-    return Speakers(*map(torch.from_numpy, parts))
+    return read(path)
 
 
 def batch(
