@@ -179,7 +179,8 @@ def test_clusters_that_cant_be_used(tmp_path, monkeypatch, capsys):
 
 def run(ours: Path, marks: str, *more: str) -> subprocess.Popen:
     """`nfs evaluate` of made-up clips in a session of its own."""
-    code = ("import sys, functools, pieces; from nfs_lib import cli; from nfs_lib.studies import evaluate;"
+    code = ("import signal, sys, functools, pieces; from nfs_lib import cli; from nfs_lib.studies import evaluate;"
+            "signal.signal(signal.SIGINT, signal.default_int_handler);"  # in the background of a shell it would be ignored
             "evaluate.measured = functools.partial(pieces.made_up, marks=sys.argv[1]); sys.exit(cli.main(sys.argv[2:]))")
     path = os.pathsep.join(map(str, (HERE, HERE.parent / "scripts")))
     return subprocess.Popen([sys.executable, "-c", code, marks, "evaluate", ours, "--out", ours.parent / "t.csv", *more],
