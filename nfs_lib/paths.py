@@ -117,8 +117,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise cant_write(path, error) from error
     try:
         with file:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX)      # until the file is closed: a run that lives writes here
+            with suppress(OSError):                   # a file system without locks
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed: a run that lives writes here
             yield temporary
             os.replace(temporary, path)
     except NfsError:

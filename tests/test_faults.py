@@ -242,7 +242,8 @@ def test_no_room(child, tmp_path, subject):
 
 
 def test_a_disk_that_is_full(tmp_path):
-    """A small tmpfs in a name space of its own; needs no rights where the system allows that."""
+    """A small tmpfs in a name space of its own; needs no rights where the system allows that. Where it doesn't, `test_no_room`
+    is what there is."""
     (tmp_path / "disk").mkdir()
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", tmp_path / "disk"],
                                                          capture_output=True).returncode:  # fmt: skip
