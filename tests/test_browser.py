@@ -94,7 +94,8 @@ def run_all(page, lab: str, name: str) -> None:
         const { shell, commands } = window.jupyterapp, context = shell.currentWidget.context;
         await context.ready;
         await context.sessionContext.ready;
-        commands.execute('notebook:run-all-cells');
+        window.ranAll = false;
+        commands.execute('notebook:run-all-cells').then(() => { window.ranAll = true; });
     }""")
 
 
@@ -130,16 +131,30 @@ def place(page, x: float, y: float) -> tuple[float, float]:
     }}""", [x, y]))
 
 
+def at_rest(page, look, seconds: float = 1) -> None:
+    """Wait until what `look` returns stays the same for so long."""
+    before, since = look(), time.monotonic()
+    while time.monotonic() - since < seconds:
+        page.wait_for_timeout(100)
+        now = look()
+        if now != before:
+            before, since = now, time.monotonic()
+
+
 def lasso(page) -> bool:
-    """Draw a lasso around the mouth; whether it picked vertices. A redraw that comes in between, from a slider that was moved
-    just before, takes the lasso away, as it would from a person."""
+    """Draw a lasso around the mouth; whether it picked vertices. What a person sees to first is seen to: the picture is in view
+    and stands still, and no earlier lasso lies there, whose corner the mouse would move instead."""
+    page.locator(".nfs-debugger").first.scroll_into_view_if_needed()
+    at_rest(page, lambda: place(page, 112, 168))
+    page.mouse.dblclick(*place(page, 8, 8))
+    page.wait_for_timeout(1000)
     ring = [place(page, x, y) for x, y in ((112, 168), (144, 168), (144, 196), (112, 196), (112, 168))]
     page.mouse.move(*ring[0])
     page.mouse.down()
     for x, y in ring[1:]:
         page.mouse.move(x, y, steps=8)
     page.mouse.up()
-    return until(page, lambda: number(page, "picked-vertices") > 3, seconds=15)
+    return until(page, lambda: number(page, "picked-vertices") > 3)
 
 
 def test_debugger_in_jupyterlab(lab, page):
@@ -147,6 +162,7 @@ def test_debugger_in_jupyterlab(lab, page):
     SHOTS.mkdir(parents=True, exist_ok=True)
     run_all(page, lab, "05_alignment.ipynb")
     page.wait_for_selector(".nfs-debugger .nfs-figure .plot-container", timeout=4 * MINUTES)
+    page.wait_for_function("window.ranAll", timeout=4 * MINUTES)     # until then JupyterLab scrolls and the kernel has no time
     debugger = page.locator(".nfs-debugger").first
     debugger.scroll_into_view_if_needed()
     report = page.locator(".nfs-report").first
@@ -157,9 +173,11 @@ def test_debugger_in_jupyterlab(lab, page):
     handle.press("ArrowRight")
     assert until(page, lambda: report.inner_text() != before), "the slider changed nothing"
 
+    at_rest(page, report.inner_text)                 # the second step of the slider, too
     assert number(page, "picked-vertices") == 0 and picked_in_3d(page) == 0
-    debugger.scroll_into_view_if_needed()
-    assert any(lasso(page) for _ in range(3)), "the lasso picked nothing"
+    if not any(lasso(page) for _ in range(3)):
+        page.screenshot(path=SHOTS / "debugger_no_lasso.png")
+        raise AssertionError(f"the lasso picked nothing; the mouth is at {place(page, 128, 180)} of 1500 × 1400")
     many = number(page, "picked-vertices")
     assert until(page, lambda: picked_in_3d(page) == many), "the 3D view doesn't follow"
     assert number(page, "picked-samples") > 0
