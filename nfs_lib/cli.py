@@ -158,8 +158,12 @@ def _bench(options: argparse.Namespace) -> None:
     from nfs_lib.paths import check_output, replacing
 
     out = check_output(options.json, ".json") if options.json else None
-    print(heading(), flush=True)
-    figures = bench(options.only, options.world, lambda key, row: print(line(key, row), flush=True))
+
+    def show(key: str, row: dict[str, float]) -> None:
+        first = f"{heading()}\n" if key == "machine" else ""
+        print(first + line(key, row), flush=True)
+
+    figures = bench(options.only, options.world, show)
     if out:
         with replacing(out) as temporary:
             temporary.write_text(json.dumps(figures, indent=1) + "\n")

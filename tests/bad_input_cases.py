@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import sys
 import time
 import warnings
 import zlib
+from functools import partial
 from pathlib import Path
 
 import av
@@ -21,7 +23,7 @@ from safetensors.torch import load_file, save, save_file
 
 from fuzz.seeds import CORPUS
 from fuzz.targets import TARGETS
-from nfs_lib import alignment, audio, checkpoints, cropping, driving, images, inversion, pipeline, video, worlds
+from nfs_lib import alignment, audio, checkpoints, cropping, driving, images, inversion, pipeline, video, viz, worlds
 from nfs_lib.audio2exp import Audio2Exp, speech_to_expression
 from nfs_lib.inversion import Inversion
 from nfs_lib.official import bfm_originals, readers
@@ -29,6 +31,8 @@ from nfs_lib.parity import run as parity
 from nfs_lib.studies import paper, prepare, tables, user_study, votes
 from nfs_lib.stylenerf import FieldConfig, Generator, GeneratorConfig
 from nfs_lib.talking_head import TalkingHead
+from nfs_lib.viz import blending, chance, deformation, face, lipaint, metrics, prior, pti
+from nfs_lib.viz import sound as hearing
 
 warnings.simplefilter("ignore")
 folder = Path(sys.argv[1])
@@ -437,6 +441,28 @@ CASES |= {
     "talk: masks 2.5": lambda: talk(mask_frames=2.5),
     "talk: world": lambda: talk(world="real"),
 }
+# what the notebooks' sliders and boxes call, with values that no slider has
+WRONG_NUMBERS = {"NaN": NAN, "infinite": float("inf"), "far too large": 1e9, "far too small": -1e9, "in words": "half",
+                 "none": None, "True": True, "a list": [0.5], "a tensor": torch.tensor([0.5, 0.5])}  # fmt: skip
+BY_HAND = {
+    viz.pose_face: ("jaw", "smile", "pucker", "yaw"), blending.play_blend: ("jaw", "grow", "hard", "space", "rgb"),
+    chance.coverage: ("clips", "people", "alike", "shown"), chance.null_table: ("rows", "columns", "people", "table"),
+    chance.power: ("share", "clips", "taste", "level"), deformation.play_lips: ("strength", "yaw", "planar", "sign"),
+    face.face_with: ("mode_1", "mode_2", "mode_3", "jaw", "smile", "pucker", "yaw", "lamp"),
+    lipaint.paint_mouth: ("jaw", "smile", "pucker", "strength", "yaw"),
+    metrics.play: ("blur", "noise", "contrast", "late", "still"), pti.beside_truth: ("yaw",),
+    prior.slide_person: ("identity_1", "identity_2", "skin", "length", "jaw_open", "yaw", "psi"),
+    hearing.play: ("alpha_m", "lambda_exp", "smile"),
+}  # fmt: skip
+for function, arguments in BY_HAND.items():
+    fixed = [None for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    for argument in arguments:
+        flag = isinstance(inspect.signature(function).parameters[argument].default, bool)
+        CASES |= {
+            f"{function.__module__}.{function.__name__}: {argument} {kind}": partial(function, *fixed, **{argument: value})
+            for kind, value in WRONG_NUMBERS.items()
+            if not (flag and value is True)
+        }
 # places to write to
 for kind, path in {
     "long name": LONG + ".mp4",

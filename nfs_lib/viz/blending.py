@@ -12,6 +12,7 @@ from torch import Tensor
 from nfs_lib.audio import FPS, SAMPLE_RATE
 from nfs_lib.blending import blend, lip_outline, mouth_mask, seam
 from nfs_lib.camera import Camera
+from nfs_lib.checks import by_hand
 from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz.deformation import mouth_crop
 from nfs_lib.viz.play import expression_with
@@ -154,6 +155,7 @@ def curves(groups: Mapping[str, Mapping[str, Numbers]], width: float = 9) -> Plo
 
 
 @torch.no_grad()
+@by_hand(jaw=(0, 2), grow=(0, 1), hard=bool, space=["features", "pictures"], rgb=bool)
 def play_blend(
     head: TalkingHead, jaw: float = 0.7, grow: float = 0.04, hard: bool = False, space: str = "features", rgb: bool = True
 ) -> Plot:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 
+from nfs_lib.checks import by_hand
 from nfs_lib.metrics.sync import SHIFT
 from nfs_lib.studies import simulate
 from nfs_lib.studies.user_study import MADE_UP, Trial
@@ -36,6 +37,7 @@ def pairing(base: Float[np.ndarray, "P"], value: Float[np.ndarray, "P"], interva
 
 
 @styled
+@by_hand(clips=range(1, 101), people=range(2, 501), alike=(0, 1), shown=range(1, 2001))
 def coverage(clips: int = 3, people: int = 20, alike: float = 0.6, shown: int = 60) -> Plot:
     """Intervals of made-up studies whose true effect is 0, clips or people being the units; orange: the truth isn't in it.
 
@@ -62,6 +64,7 @@ def coverage(clips: int = 3, people: int = 20, alike: float = 0.6, shown: int = 
 
 
 @styled
+@by_hand(rows=range(1, 101), columns=range(1, 21), people=range(2, 501), table=range(2**31))
 def null_table(rows: int = 16, columns: int = 6, people: int = 20, table: int = 0) -> Plot:
     """A table in which no row does anything, drawn as an ablation is; table: which one."""
     means, intervals = (one[0] for one in simulate.null_tables(rows, columns, people, seed=table))
@@ -158,6 +161,7 @@ def p_values(found: Mapping[str, Float[np.ndarray, "S"]]) -> Plot:
 
 
 @styled
+@by_hand(share=(0.01, 0.99), clips=range(1, 101), taste=(0, 10), level=(0.05, 0.99))
 def power(share: float = 0.6, clips: int = 1, taste: float = 0.0, level: float = 0.8) -> Plot:
     """How often a study finds a preference, over the number of participants; the grey line: one vote each, no tastes.
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfs_lib.camera import Camera, project
+from nfs_lib.checks import check_number
 from nfs_lib.correspondence import BEHIND_MM, RULES, Correspondence, Examination, anatomy, examine
 from nfs_lib.errors import BadInput
 from nfs_lib.talking_head import TalkingHead
@@ -104,6 +105,7 @@ class Debugger:
         return self._pictures[yaw, pitch]
 
     def _check(self, state: State) -> None:
+        check_number(state.strength, "strength", -2, 2)
         offered = {"action": self.actions, "rule": RULES, "stride": STRIDES, "overlay": (*OVERLAYS, draw.DEPTH),
                    "time": range(1 if self.betas is None else len(self.betas)), "yaw": range(-60, 61),
                    "pitch": range(-30, 31)}  # fmt: skip

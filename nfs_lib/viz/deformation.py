@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nfs_lib import portraits
 from nfs_lib.camera import Camera
+from nfs_lib.checks import by_hand
 from nfs_lib.measure_generator import MOUTH, as_picture, box, psnr
 from nfs_lib.portraits import REGIONS, Portrait, Scene
 from nfs_lib.true_motion import deformed_picture
@@ -307,6 +308,7 @@ def mouth_crop(picture: Float[Tensor, "3 H W"], landmarks: Float[np.ndarray, "68
     return picture[:, y - half : y + half, x - half : x + half]
 
 
+@by_hand(strength=(-2, 2), yaw=(-90, 90), planar=bool, sign=[1, -1])
 def play_lips(head: "TalkingHead", scene: Scene, action: str = "jawOpen", strength: float = 0.6, yaw: float = 8.0,
               rule: str = "paper", planar: bool = False, sign: int = 1) -> Plot:
     """The portrait at rest, deformed with one facial action, and the truth, the mouth enlarged below; what a slider calls.

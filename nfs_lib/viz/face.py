@@ -16,6 +16,7 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from nfs_lib.camera import Camera, frontal, project
+from nfs_lib.checks import by_hand
 from nfs_lib.face import Coefficients, MorphableModel
 from nfs_lib.face.fitting import shade
 from nfs_lib.portraits import Portrait
@@ -397,6 +398,8 @@ def key_light(side: float, height: float = 30.0, strength: float = 0.75) -> Floa
     return torch.from_numpy(light_coefficients(towards, np.full(3, strength), np.full(3, 0.9 - 0.7 * strength)))
 
 
+@by_hand(mode_1=(-10, 10), mode_2=(-10, 10), mode_3=(-10, 10), jaw=(0, 2), smile=(0, 2), pucker=(0, 2), yaw=(-90, 90),
+         lamp=(-180, 180))
 def face_with(
     model: MorphableModel, mode_1: float = 0.0, mode_2: float = 0.0, mode_3: float = 0.0, jaw: float = 0.0, smile: float = 0.0,
     pucker: float = 0.0, yaw: float = 0.0, lamp: float = -40.0,

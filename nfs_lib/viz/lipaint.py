@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from torch import Tensor
 
 from nfs_lib.camera import Camera
+from nfs_lib.checks import by_hand
 from nfs_lib.face import MorphableModel
 from nfs_lib.talking_head import TalkingHead
 from nfs_lib.training.lipaint import Cycle
@@ -197,6 +198,7 @@ def stronger(head: TalkingHead, strength: float) -> TalkingHead:
     return TalkingHead(world, head.inversion, head.face, **options)  # type: ignore[arg-type]
 
 
+@by_hand(jaw=(0, 2), smile=(0, 2), pucker=(0, 2), strength=(-5, 5), yaw=(-90, 90))
 def paint_mouth(head: TalkingHead, jaw: float = 0.7, smile: float = 0.0, pucker: float = 0.0, strength: float = 1.0,
                 yaw: float = 0.0) -> Plot:
     """One expression without LipaintNet, LipaintNet's own picture, and both blended; what a slider calls.

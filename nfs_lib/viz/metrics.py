@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
+from nfs_lib.checks import by_hand
 from nfs_lib.metrics import COLUMNS, Backend
 from nfs_lib.metrics.cpbd import LOW_CONTRAST, NARROW, WIDE
 from nfs_lib.metrics.sync import SHIFT
@@ -230,6 +231,7 @@ def verdicts(scores: Mapping[str, Mapping[str, float]], truth: str = "the truth"
 
 
 @styled
+@by_hand(blur=(0, 50), noise=(0, 255), contrast=(0, 2), late=range(-100, 101), still=bool)
 def play(
     clip: faults.Spoken, backend: Backend, blur: float = 0.0, noise: float = 0.0, contrast: float = 1.0, late: int = 0,
     still: bool = False,

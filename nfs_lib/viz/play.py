@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from jaxtyping import Float
 from torch import Tensor
 
+from nfs_lib.checks import by_hand
 from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz.plots import picture_grid
 from nfs_lib.viz.style import Plot
@@ -35,6 +36,7 @@ def expression_with(head: TalkingHead, jaw: float, smile: float, pucker: float) 
     return beta
 
 
+@by_hand(jaw=(0, 2), smile=(0, 2), pucker=(0, 2), yaw=(-90, 90))
 def pose_face(head: TalkingHead, jaw: float = 0.5, smile: float = 0.0, pucker: float = 0.0, yaw: float = 0.0) -> Plot:
     """One picture of a talking head with these facial actions (0 = rest, 1 = full), turned by `yaw` degrees to the
     image's right; what a slider calls."""

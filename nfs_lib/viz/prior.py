@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from nfs_lib.camera import Camera, nerf_to_head, pixel_directions, sample_depths
+from nfs_lib.checks import by_hand
 from nfs_lib.portraits import APPEARANCE, EXPRESSIONS
 from nfs_lib.portraits.chart import N_IDENTITY
 from nfs_lib.stylenerf import Generator, GeneratorConfig
@@ -308,6 +309,8 @@ def draw_person(
     return picture_grid([views], ["from the front", f"turned by {yaw:g}°"], size=1.9)
 
 
+@by_hand(identity_1=(-10, 10), identity_2=(-10, 10), skin=(-10, 10), length=(-10, 10), jaw_open=(-10, 10), yaw=(-90, 90),
+         psi=(-5, 5))
 def slide_person(g: Generator, latent: Float[Tensor, "1 n"], identity_1: float = 0.0, identity_2: float = 0.0,
                  skin: float = 0.0, length: float = 0.0, jaw_open: float = -1.0, yaw: float = 25.0, psi: float = 1.0
                  ) -> Plot:  # fmt: skip

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nfs_lib import portraits
 from nfs_lib.camera import HEAD_TO_NERF, Camera
+from nfs_lib.checks import by_hand
 from nfs_lib.inversion import Inversion
 from nfs_lib.measure_generator import as_picture, psnr
 from nfs_lib.portraits import Portrait
@@ -228,6 +229,7 @@ def geometry(truth: Portrait, runs: Mapping[str, Inversion], unit_mm: float) -> 
     return figure
 
 
+@by_hand(yaw=(-90, 90))
 def beside_truth(truth: Portrait, runs: Mapping[str, Inversion], yaw: float = 0.0) -> Plot:
     """The truth and inversions of it, all turned by `yaw` degrees from the input's pose, with PSNR; what a slider calls."""
     true = drawn(truth, yaw)

@@ -29,6 +29,7 @@ from nfs_lib.audio import (
     window_columns,
 )
 from nfs_lib.audio2exp import Audio2Exp, momentum_recursion
+from nfs_lib.checks import by_hand
 from nfs_lib.portraits import Portrait
 from nfs_lib.samples import speech_file
 from nfs_lib.training import visemes
@@ -409,6 +410,7 @@ def with_smile(beta: Float[Tensor, "E"], names: Sequence[str], smile: float, bro
 
 
 @styled
+@by_hand(alpha_m=(0, 1), lambda_exp=(0, 5), smile=(0, 2))
 def play(
     net: Audio2Exp, heard: Float[Tensor, "T 512"], beta_init: Float[Tensor, "E"], names: Sequence[str],
     wave: Float32[np.ndarray, "n"], sounds: Sequence[Phoneme] = (), alpha_m: float = 0.5, lambda_exp: float = 1.5,
