@@ -20,7 +20,7 @@ from typing import Any
 
 from fuzz.seeds import CORPUS
 from fuzz.targets import TARGETS
-from nfs_lib.paths import replacing
+from nfs_lib.writing import replacing
 
 HERE = Path(__file__).parent
 WORK = HERE.parent / "runs" / "fuzz"

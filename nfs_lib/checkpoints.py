@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from nfs_lib.errors import CorruptWeights, MissingWeights
-from nfs_lib.paths import alone, data_folder, replacing
+from nfs_lib.paths import data_folder
+from nfs_lib.writing import alone, replacing
 
 KINDS = {"file": str, "sha256": str, "bytes": int, "licence": str, "made_by": str, "figures": dict, "config": dict, "seed": int,
          "steps": int, "seconds": int | float}  # fmt: skip

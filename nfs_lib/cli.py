@@ -107,7 +107,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _report(path: Path | None, figures: Callable[[], dict[str, Any]]) -> None:
     """Print figures as JSON; write them to a file too, whose place is checked before the work."""
-    from nfs_lib.paths import check_output, replacing
+    from nfs_lib.paths import check_output
+    from nfs_lib.writing import replacing
 
     out = check_output(path, ".json") if path else None
     text = json.dumps(figures(), indent=1)
@@ -155,7 +156,8 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from nfs_lib.bench import bench, heading, line
-    from nfs_lib.paths import check_output, replacing
+    from nfs_lib.paths import check_output
+    from nfs_lib.writing import replacing
 
     out = check_output(options.json, ".json") if options.json else None
 
@@ -212,7 +214,8 @@ def _weights(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> None:
     from nfs_lib.disclosure.inspect import inspect
-    from nfs_lib.paths import check_output, replacing
+    from nfs_lib.paths import check_output
+    from nfs_lib.writing import replacing
 
     out = check_output(options.json, ".json") if options.json else None
     found = inspect(options.video, options.inputs)
@@ -238,7 +241,8 @@ def _licences(path: Path | None) -> int:
     from dataclasses import asdict
 
     from nfs_lib import licences
-    from nfs_lib.paths import check_output, replacing
+    from nfs_lib.paths import check_output
+    from nfs_lib.writing import replacing
 
     out = check_output(path, ".json") if path else None
     rows = licences.table()

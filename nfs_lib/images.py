@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nfs_lib.checks import check_array
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import check_input, check_output, replacing
+from nfs_lib.paths import check_input, check_output
+from nfs_lib.writing import replacing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # nothing else is opened: some formats run programs
 LARGEST_SIDE = 2048  # larger pictures are scaled down: a face needs no more

@@ -30,9 +30,10 @@ from nfs_lib.checks import check_array
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.errors import BadInput, CorruptWeights
 from nfs_lib.face import Coefficients
-from nfs_lib.paths import check_input, replacing
+from nfs_lib.paths import check_input
 from nfs_lib.progress import progress
 from nfs_lib.stylenerf import Generator, GeneratorConfig
+from nfs_lib.writing import replacing
 
 STEPS = {"fast": (60, 60), "full": (150, 240)}  # of projection and of tuning, per profile
 Features = Callable[[Float[Tensor, "B 3 H W"]], list[Tensor]]

@@ -16,7 +16,8 @@ from nfs_lib.audio import resampled
 from nfs_lib.checks import check_array, check_number
 from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import check_input, check_output, replacing
+from nfs_lib.paths import check_input, check_output
+from nfs_lib.writing import replacing
 
 FPS = 25
 SAMPLE_RATE = 16_000  # of the kit's sound arrays

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nfs_lib.paths import replacing
 from nfs_lib.portraits import portrait
+from nfs_lib.writing import replacing
 
 OUT = Path(__file__).parents[1] / "figures" / "portraits_40.png"
 FIRST, COLUMNS, ROWS, SIZE = 9_000_000, 10, 4, 192

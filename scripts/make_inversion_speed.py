@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nfs_lib import worlds
 from nfs_lib.bench.inversion import INVERSION_SEED, Run, compare, summary
-from nfs_lib.paths import replacing
 from nfs_lib.viz import pti
+from nfs_lib.writing import replacing
 
 ROOT = Path(__file__).parents[1]
 RUNS, OUT = ROOT / "runs" / "inversion_speed", ROOT / "figures" / "inversion_speed.png"

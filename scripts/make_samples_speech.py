@@ -9,9 +9,10 @@ import numpy as np
 import soundfile
 
 from nfs_lib.audio import SAMPLE_RATE
-from nfs_lib.paths import data_folder, replacing
+from nfs_lib.paths import data_folder
 from nfs_lib.training.speech import Synthesiser, with_pauses
 from nfs_lib.training.speech_clips import HELD_OUT_CLIPS, HELD_OUT_FILE, HELD_OUT_SEED, make_clips
+from nfs_lib.writing import replacing
 
 SAMPLES = {  # file: (voice, words per minute, pitch, text)
     "hello": ("en-us+f3", 158, 55, "Hello! We have never met before, but I am happy to talk to you."),

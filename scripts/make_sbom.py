@@ -19,7 +19,8 @@ from packageurl import PackageURL
 
 from nfs_lib import __version__
 from nfs_lib.licences import LOCKS, ROOT, Terms, table
-from nfs_lib.paths import data_folder, replacing
+from nfs_lib.paths import data_folder
+from nfs_lib.writing import replacing
 
 TYPES = {"package": ComponentType.LIBRARY, "asset": ComponentType.DATA, "weights": ComponentType.MACHINE_LEARNING_MODEL}
 

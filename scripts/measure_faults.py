@@ -29,10 +29,11 @@ from nfs_lib import cli, inversion, worlds
 from nfs_lib.checkpoints import read_manifest, verify_weights
 from nfs_lib.errors import NfsError
 from nfs_lib.lipaint import LipaintNet
-from nfs_lib.paths import data_folder, replacing
+from nfs_lib.paths import data_folder
 from nfs_lib.studies import cases
 from nfs_lib.training import common, lipaint
 from nfs_lib.video import read_video
+from nfs_lib.writing import replacing
 
 KILLS = 20
 TABLE = Path(__file__).parents[1] / "docs" / "faults.md"

@@ -21,12 +21,12 @@ from make_evaluation_example import sentences
 from nfs_lib import portraits
 from nfs_lib.disclosure import Signs
 from nfs_lib.disclosure import watermark as w
-from nfs_lib.paths import replacing
 from nfs_lib.progress import progress
 from nfs_lib.training import visemes
 from nfs_lib.training.speech_clips import expression_names
 from nfs_lib.video import every_frame, write_video
 from nfs_lib.viz.style import COLOURS, Plot, panels, styled
+from nfs_lib.writing import replacing
 
 ROOT = Path(__file__).parents[1]
 RUNS, OUT = ROOT / "runs" / "watermark", ROOT / "figures" / "watermark.png"

@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from notebook_outputs import kept
 
 from nfs_lib.errors import NfsError
-from nfs_lib.paths import replacing
+from nfs_lib.writing import replacing
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 

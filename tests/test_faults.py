@@ -24,12 +24,13 @@ from nfs_lib.checkpoints import read_manifest, verify_weights, write_part
 from nfs_lib.errors import BadInput, CantWrite, CorruptWeights, NfsError
 from nfs_lib.face import MorphableModel
 from nfs_lib.inversion import Inversion
-from nfs_lib.paths import alone, data_folder, replacing
+from nfs_lib.paths import data_folder
 from nfs_lib.studies import cases, kept
 from nfs_lib.stylenerf import FieldConfig, Generator, GeneratorConfig
 from nfs_lib.training import identity, pairs, speech_clips, sync, wav2lip
 from nfs_lib.training.common import Loop
 from nfs_lib.video import read_video, write_video
+from nfs_lib.writing import alone, replacing
 
 ROOT = Path(__file__).parent.parent
 KILLS = 20

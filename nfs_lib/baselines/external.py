@@ -28,9 +28,9 @@ from nfs_lib.audio import load_speech
 from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
 from nfs_lib.images import load_portrait, to_uint8
-from nfs_lib.paths import replacing
 from nfs_lib.progress import progress
 from nfs_lib.video import stream_frames, write_video
+from nfs_lib.writing import replacing
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from nfs_lib.camera import Camera
 from nfs_lib.images import to_uint8
 from nfs_lib.metrics.backend import load_backend
 from nfs_lib.metrics.fid import fid
-from nfs_lib.paths import replacing
 from nfs_lib.studies import kept
 from nfs_lib.studies.cases import PEOPLE_SEED, Clip, Person, clips, person, sway, truth
 from nfs_lib.studies.cluster import crew
@@ -29,6 +28,7 @@ from nfs_lib.studies.scoring import DIRECTIONS, score, tensor
 from nfs_lib.studies.statistics import paired
 from nfs_lib.talking_head import Layers, TalkingHead
 from nfs_lib.worlds import World, load
+from nfs_lib.writing import replacing
 
 SIZES = {"fast": (2, 1, 15), "full": (20, 3, 24)}    # people, sentences each, frames of each sentence
 

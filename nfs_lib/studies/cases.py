@@ -18,12 +18,12 @@ from nfs_lib import inversion, portraits
 from nfs_lib.face import Coefficients, fitting
 from nfs_lib.inversion import Inversion
 from nfs_lib.measure_generator import as_picture
-from nfs_lib.paths import intact
 from nfs_lib.portraits import Portrait
 from nfs_lib.portraits.chart import face_model
 from nfs_lib.studies import kept
 from nfs_lib.training import speech_clips, visemes
 from nfs_lib.worlds import World
+from nfs_lib.writing import intact
 
 PEOPLE_SEED = 9_900_000
 SWAY = radians(6)                                    # how far the head turns to each side while it speaks

@@ -10,13 +10,14 @@ from jaxtyping import Float
 
 from nfs_lib.errors import BadInput
 from nfs_lib.metrics import COLUMNS
-from nfs_lib.paths import check_output, replacing
+from nfs_lib.paths import check_output
 from nfs_lib.studies.cluster import crew
 from nfs_lib.studies.measuring import Measured, embedded, measured, networks
 from nfs_lib.studies.moments import LEVEL, RESAMPLES, fid_interval, mean_interval
 from nfs_lib.studies.tables import write_csv
 from nfs_lib.viz.style import Plot
 from nfs_lib.viz.tables import best, typeset
+from nfs_lib.writing import replacing
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")

@@ -23,7 +23,6 @@ from nfs_lib.audio2exp import speech_to_expression
 from nfs_lib.metrics.backend import load_backend
 from nfs_lib.metrics.differences import internal_differences
 from nfs_lib.metrics.fid import fid
-from nfs_lib.paths import replacing
 from nfs_lib.progress import progress
 from nfs_lib.studies import kept
 from nfs_lib.studies.cases import PEOPLE_SEED, Clip, Person, clips, person, truth
@@ -31,6 +30,7 @@ from nfs_lib.studies.scoring import DIRECTIONS, gather, score, tensor
 from nfs_lib.studies.statistics import paired
 from nfs_lib.talking_head import TalkingHead
 from nfs_lib.worlds import World, load
+from nfs_lib.writing import replacing
 
 Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 SIZES = {"fast": (2, 10, (0, 30)), "full": (6, 24, (0, 15, 30, 45))}  # people, frames, degrees of yaw

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import intact, replacing
+from nfs_lib.writing import intact, replacing
 
 
 def size(profile: str, sizes: Mapping[str, Any], out: str | Path) -> Any:

@@ -25,11 +25,12 @@ from nfs_lib.disclosure import Signs
 from nfs_lib.errors import BadInput
 from nfs_lib.framing import LARGEST, Framing, cut, moments, place, settle
 from nfs_lib.images import load_portrait, save_image, to_uint8
-from nfs_lib.paths import check_input, replacing
+from nfs_lib.paths import check_input
 from nfs_lib.progress import progress
 from nfs_lib.studies.evaluate import PICTURES, VIDEOS
 from nfs_lib.video import DISCLOSURE, FPS, VideoWriter, comment, read_sound, stream_frames
 from nfs_lib.worlds import World, load
+from nfs_lib.writing import replacing
 
 SECONDS = 8
 FRAMES, SAMPLES = SECONDS * FPS, SECONDS * SAMPLE_RATE

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import check_input, replacing
+from nfs_lib.paths import check_input
+from nfs_lib.writing import replacing
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], made_by: str = "") -> None:

@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import check_input, replacing
+from nfs_lib.paths import check_input
 from nfs_lib.video import length
+from nfs_lib.writing import replacing
 
 QUESTIONS = {
     "lips": "In which clip do the lips fit the sound best?",

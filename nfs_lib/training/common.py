@@ -33,9 +33,10 @@ from torch import Tensor, nn
 
 from nfs_lib.checkpoints import write_part
 from nfs_lib.errors import BadInput, CorruptWeights
-from nfs_lib.paths import alone, cant_write, data_folder, replacing
+from nfs_lib.paths import data_folder
 from nfs_lib.progress import progress
 from nfs_lib.training.team import Team
+from nfs_lib.writing import alone, cant_write, replacing
 
 WORTH_WORKERS = 64  # jobs; starting processes takes as long as a few dozen renders
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.metrics.identity import IdentityEncoder
-from nfs_lib.paths import intact, replacing
 from nfs_lib.training.common import (
     Ema,
     Loop,
@@ -29,6 +28,7 @@ from nfs_lib.training.common import (
 )
 from nfs_lib.training.estimator import as_images, augment
 from nfs_lib.training.team import Team
+from nfs_lib.writing import intact, replacing
 
 PEOPLE, VIEWS = 3000, 4
 BATCH = 24  # people a step, two views each

@@ -16,11 +16,12 @@ from nfs_lib import portraits
 from nfs_lib.camera import Camera, frontal
 from nfs_lib.face import Coefficients
 from nfs_lib.measure_generator import MOUTH, as_picture, box, psnr
-from nfs_lib.paths import data_file, replacing
+from nfs_lib.paths import data_file
 from nfs_lib.portraits import Z_DIM
 from nfs_lib.portraits.chart import N_EXPRESSION, N_IDENTITY, Scene, chart
 from nfs_lib.training.lipaint import Recipe, descend, paint
 from nfs_lib.worlds import World
+from nfs_lib.writing import replacing
 
 FILE, SEED = "samples/lipaint_losses.safetensors", 9_900_000
 RECIPES = {

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from nfs_lib.paths import intact, replacing
 from nfs_lib.progress import progress
 from nfs_lib.training.common import end_with_parent
+from nfs_lib.writing import intact, replacing
 
 SHARD = 250
 HELD_OUT_SEED = 9_500_000

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from nfs_lib.audio import mel_spectrogram, video_frames, window_columns
-from nfs_lib.paths import data_file, intact, replacing
+from nfs_lib.paths import data_file
 from nfs_lib.progress import progress
 from nfs_lib.training import speech, visemes
 from nfs_lib.training.common import numpy_rng
+from nfs_lib.writing import intact, replacing
 
 CLIPS = 1100  # sentences to train on, about an hour
 HELD_OUT_SEED, HELD_OUT_CLIPS, HELD_OUT_FILE = 9_000_000, 24, "heldout/speech.npz"

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.metrics.sync import FRAMES, MOUTH, SyncScorer, lse, windows
-from nfs_lib.paths import intact, replacing
 from nfs_lib.training import audio2exp, speech_clips, visemes
 from nfs_lib.training.common import (
     Ema,
@@ -32,6 +31,7 @@ from nfs_lib.training.common import (
 )
 from nfs_lib.training.estimator import as_images
 from nfs_lib.training.team import Team
+from nfs_lib.writing import intact, replacing
 
 CLIPS, LENGTH = 500, 40  # clips of 1.6 s
 BATCH_CLIPS, BATCH_MOMENTS = 10, 10

@@ -25,7 +25,6 @@ from nfs_lib.baselines.wav2lip import FACE, SIDE, Wav2Lip, face_channels, lip_fr
 from nfs_lib.cpu import keep_freed_memory, mixed_precision
 from nfs_lib.measure_generator import MOUTH, as_picture, box, psnr
 from nfs_lib.metrics.sync import FRAMES, Lse, SyncScorer
-from nfs_lib.paths import intact, replacing
 from nfs_lib.progress import progress
 from nfs_lib.training import audio2exp, speech_clips, visemes
 from nfs_lib.training.common import (
@@ -42,6 +41,7 @@ from nfs_lib.training.common import (
 from nfs_lib.training.estimator import as_images
 from nfs_lib.training.sync import render_talking
 from nfs_lib.training.team import Team
+from nfs_lib.writing import intact, replacing
 
 WIDTH = 3 / 16  # 1.3 M parameters
 CLIPS, LENGTH = 600, 20  # clips of 0.8 s

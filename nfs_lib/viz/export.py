@@ -9,9 +9,9 @@ from typing import Any
 import plotly.graph_objects as go
 import torch
 
-from nfs_lib.paths import replacing
 from nfs_lib.viz import debugger_figures as draw
 from nfs_lib.viz.debugger import Debugger
+from nfs_lib.writing import replacing
 
 SENT = ("overlay", "mesh", "skin moves")  # the traces that a step of the slider changes
 
