@@ -116,7 +116,7 @@ def inverted(world: World, seed: int) -> Inverted:
     truth = portraits.portrait(seed)
     image = as_picture(truth)
     face = fitting.fit(world.face_model, world.estimator, image[None])
-    found = invert(world.generator, image, face.pose, profile="full")
+    found = invert(world.generator, image, face.pose, profile="full", start=world.first_latent(face))
     return Inverted(truth, face.replace(pose=found.pose), found)
 
 
