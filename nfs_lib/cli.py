@@ -105,23 +105,28 @@ def _train(options: argparse.Namespace) -> None:
         sys.exit()  # the leading process meets the same, and reports it
 
 
-def _report(path: Path | None, figures: Callable[[], dict[str, Any]]) -> None:
-    """Print figures as JSON; write them to a file too, whose place is checked before the work."""
+def _report_to(path: Path | None) -> Callable[[Any], None]:
+    """What writes figures as JSON to this file, whose place is checked now, before the work; it does nothing without one."""
     from nfs_lib.paths import check_output
     from nfs_lib.writing import replacing
 
     out = check_output(path, ".json") if path else None
-    text = json.dumps(figures(), indent=1)
-    print(text)
-    if out:
-        with replacing(out) as temporary:
-            temporary.write_text(text + "\n")
+
+    def write(figures: Any) -> None:
+        if out:
+            with replacing(out) as temporary:
+                temporary.write_text(json.dumps(figures, indent=1) + "\n")
+
+    return write
 
 
 def _measure(options: argparse.Namespace) -> None:
     from nfs_lib import measure
 
-    _report(options.json, lambda: measure.report(only=options.only))
+    write = _report_to(options.json)
+    figures = measure.report(only=options.only)
+    print(json.dumps(figures, indent=1))
+    write(figures)
 
 
 def _ablate(options: argparse.Namespace) -> None:
@@ -156,19 +161,14 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from nfs_lib.bench import bench, heading, line
-    from nfs_lib.paths import check_output
-    from nfs_lib.writing import replacing
 
-    out = check_output(options.json, ".json") if options.json else None
+    write = _report_to(options.json)
 
     def show(key: str, row: dict[str, float]) -> None:
         first = f"{heading()}\n" if key == "machine" else ""
         print(first + line(key, row), flush=True)
 
-    figures = bench(options.only, options.world, show)
-    if out:
-        with replacing(out) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n")
+    write(bench(options.only, options.world, show))
 
 
 def _parity(options: argparse.Namespace) -> int:
@@ -214,15 +214,11 @@ def _weights(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> None:
     from nfs_lib.disclosure.inspect import inspect
-    from nfs_lib.paths import check_output
-    from nfs_lib.writing import replacing
 
-    out = check_output(options.json, ".json") if options.json else None
+    write = _report_to(options.json)
     found = inspect(options.video, options.inputs)
     print(*found["report"], sep="\n")
-    if out:
-        with replacing(out) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
+    write(found)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -241,15 +237,11 @@ def _licences(path: Path | None) -> int:
     from dataclasses import asdict
 
     from nfs_lib import licences
-    from nfs_lib.paths import check_output
-    from nfs_lib.writing import replacing
 
-    out = check_output(path, ".json") if path else None
+    write = _report_to(path)
     rows = licences.table()
     print(*map(licences.line, rows), sep="\n")
-    if out:
-        with replacing(out) as temporary:
-            temporary.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write([asdict(row) for row in rows])
     return 0 if all(row.well for row in rows) else 1
 
 
@@ -320,7 +312,7 @@ def _parser() -> argparse.ArgumentParser:
                       help="your own private key and certificates, in one file (a throwaway test certificate)")  # fmt: skip
     without = talk.add_argument_group("parts of the paper, changed one by one")
     without.add_argument("--no-lipaint", action="store_true", help="leave the inner mouth to the generator")
-    without.add_argument("--momentum", type=_number(0, 0.99), help="of the expression over time (Eq. 5)")
+    without.add_argument("--momentum", type=_number(0, 0.99), help="of the expression over time, alpha_m (Eq. 4)")
     without.add_argument("--scale", type=_number(0, 5), help="of the expression, lambda_exp (Eq. 5)")
     without.add_argument("--mask-frames", type=_number(1, 1000, int), help="mouth masks averaged (Eq. 13)")
 

@@ -1,14 +1,12 @@
 """`nfs doctor --licences`: the terms of each locked package, each file of the kit and each file that users bring."""
 
 import importlib.metadata
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nfs_lib.errors import MissingWeights
-from nfs_lib.paths import data_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "requirements-torch.lock", "requirements-train.lock")
@@ -127,13 +125,13 @@ def package(name: str, version: str) -> Terms:
 
 def table() -> list[Terms]:
     """Every locked package, every asset and shipped weight, and every file of the paper world."""
+    from nfs_lib.checkpoints import read_manifest, world_folder
     from nfs_lib.official.files import OFFICIAL
 
     rows = [package(name, version) for name, version in locked().items()]
     rows += [Terms("asset", name, "", *terms) for name, terms in ASSETS.items()]
-    manifest = data_folder() / "weights" / "open" / "manifest.json"
-    parts = json.loads(manifest.read_text())["parts"] if manifest.is_file() else {}
-    rows += [Terms("weights", f"open/{name}", "", part["licence"], part["made_by"]) for name, part in parts.items()]
+    rows += [Terms("weights", f"open/{name}", "", part.licence, part.made_by)
+             for name, part in read_manifest(world_folder("open")).items()]
     return rows + [Terms("paper world", official.file, "", official.terms, f"not shipped; from {official.source}")
                    for official in {official.file: official for official in OFFICIAL}.values()]  # fmt: skip
 

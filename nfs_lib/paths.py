@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from nfs_lib.errors import BadInput, MissingWeights
-from nfs_lib.writing import temporary_for
+from nfs_lib.writing import temporary_for, unsigned
 
 
 def data_folder() -> Path:
@@ -67,7 +67,7 @@ def check_output(path: str | os.PathLike[str], suffix: str = ".mp4") -> Path:
         path = Path(path)
         if "\0" in str(path):
             raise ValueError("a zero in it")
-        temporary_for(path).is_file()                   # raises for a name that is too long
+        unsigned(temporary_for(path)).is_file()         # raises for a name that is too long
         special = path.exists() and not path.is_file() and not path.is_dir()
     except (OSError, ValueError, TypeError) as error:  # a name that is too long, or has a zero in it; no name at all
         raise BadInput(f"{path!s} can't be the name of a file ({error}); give another, ending in {suffix}") from error

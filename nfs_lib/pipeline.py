@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nfs_lib.checks import check_number
 from nfs_lib.errors import BadInput
-from nfs_lib.paths import check_output
+from nfs_lib.paths import check_input, check_output
 from nfs_lib.progress import progress
 from nfs_lib.talking_head import OFFICIAL, TalkingHead
 
@@ -35,6 +35,12 @@ def head_turn(pose: Float[Tensor, "1 3"], frames: int, yaw: float | None, pitch:
         poses[:, 0] = (start[0] * (1 - (t / 2).sin() ** 2) + SPLAY * t.sin())
         poses[:, 1] = start[1] + math.radians(4) * (2 * t).sin()
     return poses
+
+
+def tell(notes: list[str]) -> None:
+    """What the user should know, a line each."""
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world: str = "open", yaw: float | None = None,
@@ -79,15 +85,20 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
         picture = images.load_portrait(image)
     if poses is not None and Path(poses).suffix.lower() in (".csv", ".json"):
         driving.read_poses(poses)
+    for film in (poses, drive):
+        if film is not None:
+            check_input(film, "a video")
     parts = worlds.load(world)
+    parts.require("generator", "estimator", *["face_model"] * (world == "paper"), *["audio2exp"] * (drive is None),
+                  *["lipaint"] * lipaint, *["segmenter"] * official)
     with stage("finding and framing the face"):
         crop = portrait.framed(parts, picture, name=str(image))
-    for note in crop.notes:
-        print(note, file=sys.stderr)
+    tell(crop.notes)
     seen, whole = None, world == "paper"
     if drive is not None:
         with stage("watching the driver"):
             seen = driving.watch(drive, parts.read, None if whole else parts.face_model, whole=whole)
+        tell(seen.notes)
         wave = seen.sound if wave is None else wave
     if seen is None:
         assert wave is not None                       # one of the two was given
@@ -99,6 +110,7 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
             guide: Any = poses
             if Path(poses).suffix.lower() not in (".csv", ".json"):
                 guide = driving.watch(poses, parts.read, None if whole else parts.face_model, most=count, whole=whole)
+                tell(guide.notes)
             turns = driving.poses_from(guide, count, fill=fill, momentum=smoothing)
     elif seen is not None and not turned:
         turns = driving.poses_from(seen, count, fill=fill, momentum=smoothing)

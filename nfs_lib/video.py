@@ -73,14 +73,15 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         import av
 
-        self._stack = ExitStack()
-        temporary = self._stack.enter_context(replacing(self.path))
-        if self.signs:
-            from nfs_lib.disclosure.manifest import signing
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path))
+            if self.signs:
+                from nfs_lib.disclosure.manifest import signing
 
-            temporary = self._stack.enter_context(signing(temporary, self.signs))
-        options = {"movflags": "+faststart"}
-        self._file: Any = self._stack.enter_context(av.open(str(temporary), "w", options=options))
+                temporary = stack.enter_context(signing(temporary, self.signs))
+            options = {"movflags": "+faststart"}
+            self._file: Any = stack.enter_context(av.open(str(temporary), "w", options=options))
+            self._stack = stack.pop_all()
         self._file.metadata["comment"] = self.comment
         self._voice: Any = None
         return self
@@ -178,6 +179,8 @@ def read_video(path: str | os.PathLike[str]) -> Video:
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(file.streams.video[0])]
     if not frames:
         raise BadInput(f"{path} holds no frame; give a video file such as an mp4")
+    if len({frame.shape for frame in frames}) > 1:
+        raise BadInput(f"{path} holds frames of several sizes; write it anew in one size (ffmpeg -i IN -s 512x512 OUT.mp4)")
     return Video(np.stack(frames), float(fps), read_sound(path))
 
 

@@ -39,6 +39,11 @@ class World:
 
     name: str
 
+    def require(self, *parts: str) -> None:
+        """Make sure, before any long work, that the files of these parts are there. Raises MissingWeights."""
+        for part in parts:
+            find_part(self.name, part)
+
     @cached_property
     def generator(self) -> "Generator":
         """StyleNeRF (section 3.1)."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
+from zlib import error as BadDeflate
 
 from nfs_lib.errors import BadInput, CantWrite, CorruptWeights, NfsError
 
@@ -56,6 +57,11 @@ def temporary_for(path: Path) -> Path:
     return path.parent / f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}"
 
 
+def unsigned(video: Path) -> Path:
+    """Where a video lies until its manifest is signed: beside it."""
+    return video.with_name(f"{video.stem}.unsigned{video.suffix}")
+
+
 def remove_left_over(path: Path) -> None:
     """Remove the temporaries of `path` that no living run holds."""
     name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{8}}\.part{re.escape(path.suffix)}")
@@ -63,7 +69,7 @@ def remove_left_over(path: Path) -> None:
         with suppress(OSError), left.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f"{left.stem}.unsigned{left.suffix}").unlink(missing_ok=True)  # of a video
+            unsigned(left).unlink(missing_ok=True)
 
 
 def why_not(file: Path, failed: Exception) -> OSError | None:
@@ -119,7 +125,7 @@ def intact(path: Path, read: Callable[[Path], Any]) -> bool:
         return False
     try:
         read(path)
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, CorruptWeights) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, BadDeflate, CorruptWeights) as error:
         print(f"{path} is damaged ({' '.join(str(error).split())}); it is made again", file=sys.stderr)
         path.unlink()
         return False

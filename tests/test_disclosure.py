@@ -1,8 +1,11 @@
 """Mark, watermark and manifest: written into every video, read back, and what tampering does to them."""
 
 import json
+import os
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from fractions import Fraction
 
 import av
@@ -182,7 +185,7 @@ def test_mark_can_be_left_out(tmp_path):
     assert "unchanged" in found["report"][0]
 
 
-@pytest.mark.parametrize("side", [128, 256, 1024])
+@pytest.mark.parametrize("side", [192, 256, 1024])
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_mark_lies_in_the_corner_and_can_be_told_from_any_background(side, level):
     frame = np.full((side, side, 3), level, np.uint8)
@@ -301,6 +304,59 @@ def test_a_failure_to_sign_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["self.pem"]
 
 
+def test_a_key_may_come_first(tmp_path):
+    content = own_pem(tmp_path / "own.pem").read_bytes()
+    at = content.index(b"-----BEGIN PRIVATE")
+    (tmp_path / "own.pem").write_bytes(content[at:] + content[:at])
+    manifest.check(tmp_path / "own.pem")
+
+
+def test_a_pipe_is_no_certificate(tmp_path):
+    os.mkfifo(tmp_path / "own.pem")
+    with pytest.raises(BadInput, match="regular file"):
+        manifest.check(tmp_path / "own.pem")
+
+
+def test_a_certificate_whose_time_is_over_is_no_tampering(tmp_path, monkeypatch):
+    monkeypatch.setattr(certificates, "VALID", timedelta(seconds=3))
+    pem = own_pem(tmp_path / "own.pem")
+    path = write_video(tmp_path / "a.mp4", clip(frames=2), signs=Signs(certificate=pem))
+    time.sleep(4)
+    found = inspect(path)
+    assert found["manifest"]["state"] == "expired" and "unchanged since" in found["report"][0]
+    content = bytearray(path.read_bytes())
+    content[content.index(b"Synthetic talking")] ^= 32
+    path.write_bytes(content)
+    assert "CHANGED" in inspect(path)["report"][0]
+
+
+# what others write
+
+
+@pytest.mark.parametrize("making", [{"inputs": ["x"]}, {"inputs": {"image": 5}}, {"inputs": {"image": ["a"]}},
+                                    {"inputs": {}, "world": "\x1b[2J\nunchanged", "version": "\x1b]0;x\x07"}])  # fmt: skip
+def test_a_hostile_manifest_is_only_text(tmp_path, making):
+    path = write_video(tmp_path / "a.mp4", clip(frames=2), signs=Signs(making=making))
+    report = inspect(path, [samples.portrait_file()])["report"]
+    assert all(line.isprintable() for line in report)
+
+
+def test_a_clip_that_another_tool_signed_anew(signed, tmp_path):
+    """Its last manifest holds, and isn't the kit's."""
+    import c2pa
+
+    given = certificates.throwaway_credentials()
+    about = {"claim_generator_info": [{"name": "editor", "version": "1"}], "format": "video/mp4", "assertions": []}
+    with signed.open("rb") as source, (tmp_path / "b.mp4").open("w+b") as target:
+        signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(*given, None))
+        builder = c2pa.Builder(about, manifest.context())
+        builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+        builder.sign(signer, "video/mp4", source, target)
+    found = inspect(tmp_path / "b.mp4")
+    assert found["manifest"]["state"] == "valid" and found["manifest"]["made"] is None
+    assert "another tool" in found["report"][0]
+
+
 # the command line
 
 
@@ -350,3 +406,11 @@ def test_a_recording_is_not_called_synthetic(tmp_path):
         for frame in clip():
             writer.write(frame)
     assert "no sign of this kit" in inspect(tmp_path / "a.mp4")["report"][0]
+
+
+def test_letters_in_the_corner_are_no_sign(tmp_path):
+    with video.VideoWriter(tmp_path / "a.mp4", comment="A recording.", signs=None) as writer:
+        for frame in clip():
+            writer.write(mark.marked(frame))
+    found = inspect(tmp_path / "a.mp4")
+    assert found["mark"]["found"] and "no sign of this kit" in found["report"][0]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -500,6 +501,16 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, capsys, cache):
         assert f"{path} is damaged" in capsys.readouterr().err
         assert np.array_equal(read(), good) and "damaged" not in capsys.readouterr().err
     assert [p for p in tmp_path.iterdir()] == [path]
+
+
+def test_a_flipped_byte_is_damage(tmp_path, capsys):
+    """In the packed numbers; whether it is the packing or the checksum that notices."""
+    path = tmp_path / "case.npz"
+    kept.save(path, {"a": 1}, {"b": np.arange(500)})
+    content, at = path.read_bytes(), zipfile.ZipFile(path).infolist()[-1].header_offset + 60
+    for i in range(at, at + 200, 9):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 0xFF]) + content[i + 1 :])
+        assert not kept.there(path) and not path.exists() and "made again" in capsys.readouterr().err
 
 
 def test_numbas_damaged_cache_is_made_again(tmp_path):

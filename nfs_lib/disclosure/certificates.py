@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nfs_lib.errors import BadInput
+from nfs_lib.paths import check_input
 
 KIT = "NeRFFaceSpeech kit"
 TEST, TEST_ROOT = "throwaway test certificate: integrity, not identity", "throwaway test authority"
@@ -34,14 +35,15 @@ def own_credentials(path: str | Path) -> Credentials:
     from cryptography.hazmat.primitives import serialization
 
     try:
-        content = Path(path).read_bytes()
+        content = check_input(path, "a PEM file with key and certificates").read_bytes()
         chain = x509.load_pem_x509_certificates(content)
-        begin = content.index(b"-----BEGIN ", content.index(b"PRIVATE KEY-----") - 24)
+        begin = content.index(b"-----BEGIN ", max(0, content.index(b"PRIVATE KEY-----") - 24))
         key: Any = serialization.load_pem_private_key(content[begin:], None)
     except OSError as error:
         raise BadInput(f"{path} can't be read ({error.strerror}); give a PEM file with key and certificates") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BadInput(f"{path} doesn't hold an unlocked private key and its certificates as PEM ({error})") from error
+        raise BadInput(f"{path} doesn't hold a private key and its certificates as PEM ({error}); put all into one "
+                       "file, the key without a passphrase") from error
     if key.public_key() != chain[0].public_key():
         raise BadInput(f"{path}: the private key isn't that of the first certificate; put the signer's certificate first")
     return Credentials(algorithm(key), *pem(chain, key))
@@ -101,4 +103,5 @@ def algorithm(key: Any) -> bytes:
         return b"ed25519"
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048:
         return b"ps256"
-    raise BadInput("a manifest is signed with a key of ECDSA (P-256, P-384, P-521), Ed25519 or RSA (2048 bits or more)")
+    raise BadInput("this private key can't sign a manifest; give one of ECDSA (P-256, P-384, P-521), Ed25519 or RSA (2048 bits "
+                   "or more)")

@@ -14,6 +14,7 @@ from nfs_lib.disclosure import Signs
 from nfs_lib.disclosure.certificates import KIT, own_credentials, throwaway_credentials
 from nfs_lib.errors import NfsError
 from nfs_lib.paths import digest
+from nfs_lib.writing import unsigned
 
 MAKING = "org.nerffacespeech.making"                 # the kit's own assertion
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -26,8 +27,9 @@ class Unsigned(NfsError):
 
 
 class Manifest(NamedTuple):
-    """What `read` found. state: "absent", "valid" or "tampered"; signer: of its certificate; trusted: whether somebody known
-    vouches for that; made: the kit's own assertion, None if another tool signed; faults: what doesn't fit, in C2PA's words."""
+    """What `read` found. state: "absent", "valid", "expired" (only the certificate's time is over) or "tampered"; signer: of
+    its certificate; trusted: whether somebody known vouches for that; made: the kit's own assertion, None if another tool
+    signed; faults: what doesn't fit, in C2PA's words."""
 
     state: str
     signer: str = ""
@@ -48,17 +50,17 @@ def making(world: str, **inputs: str | Path | None) -> dict[str, Any]:
 @contextmanager
 def signing(path: Path, signs: Signs) -> Iterator[Path]:
     """Write an mp4 to the path that this yields; `path` is the same with its manifest, made if the block succeeds."""
-    unsigned = path.with_name(f"{path.stem}.unsigned{path.suffix}")
+    first = unsigned(path)
     try:
-        yield unsigned
-        sign(unsigned, path, signs)
+        yield first
+        sign(first, path, signs)
     finally:
-        unsigned.unlink(missing_ok=True)
+        first.unlink(missing_ok=True)
 
 
-def sign(unsigned: Path, path: Path, signs: Signs) -> None:
+def sign(first: Path, path: Path, signs: Signs) -> None:
     """Copy a video and give it its manifest. Raises Unsigned if that fails, BadInput for a certificate that can't be used."""
-    with unsigned.open("rb") as source, path.open("w+b") as target:
+    with first.open("rb") as source, path.open("w+b") as target:
         signed(source, target, "video/mp4", signs)
 
 
@@ -84,7 +86,8 @@ def signed(source: io.BufferedIOBase, target: io.BufferedIOBase, kind: str, sign
         c2pa.Builder(manifest, context()).sign(signer, kind, source, target)
     except (c2pa.C2paError, OSError, ValueError) as error:
         whose = "" if signs.certificate is None else f" with {signs.certificate}"
-        raise Unsigned(f"the manifest can't be signed{whose} ({error}); nothing was written") from error
+        raise Unsigned(f"the manifest can't be signed{whose} ({error}), so nothing was written; C2PA asks for a certificate "
+                       "that may sign, given by an authority (not self-signed), and the whole chain in the file") from error
 
 
 def read(path: str | Path) -> Manifest:
@@ -100,12 +103,22 @@ def read(path: str | Path) -> Manifest:
             held = b"c2pa" in head(Path(path))
             return Manifest("tampered", faults=(str(error),)) if held else Manifest("absent")
     active = found["manifests"][found["active_manifest"]]
-    faults = [s["explanation"] for s in found.get("validation_status", []) if s["code"] != "signingCredential.untrusted"]
-    made = next((a["data"] for a in active["assertions"] if a["label"] == MAKING), None)
+    faults = {s["code"]: s["explanation"] for s in found.get("validation_status", [])}
+    faults.pop("signingCredential.untrusted", None)
+    expired = faults.pop("signingCredential.expired", None) is not None
+    made = next((a["data"] for a in active["assertions"] if a["label"] == MAKING and ours(a["data"])), None)
     state = "valid" if found["validation_state"] in ("Valid", "Trusted") else "tampered"
+    if expired and not faults:
+        state = "expired"
     signer = active.get("signature_info", {})
     name = signer.get("common_name") or signer.get("issuer") or "nobody"
-    return Manifest(state, name, found["validation_state"] == "Trusted", made, tuple(faults))
+    return Manifest(state, name, found["validation_state"] == "Trusted", made, tuple(faults.values()))
+
+
+def ours(made: Any) -> bool:
+    """Whether an assertion has the form of the kit's own: anyone may have written it."""
+    inputs = made.get("inputs", {}) if isinstance(made, dict) else None
+    return isinstance(inputs, dict) and all(isinstance(one, str) for item in inputs.items() for one in item)
 
 
 def head(path: Path) -> bytes:

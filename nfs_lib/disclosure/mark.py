@@ -11,7 +11,8 @@ WORD = "synthetic"
 MASTER = 1024                                        # shorter side of the frame that the mark is laid out for, pixels
 LETTERS, PADDING, MARGIN = 46, 22, 28                # pixels there: size of the letters, room around them, to the frame's edge
 INK, GROUND = 0.92, 0.42                             # opacity of the white letters and of the black lozenge
-SMALLEST = 96                                        # pixels: on a smaller frame nobody could read it, none is drawn
+SMALLEST = 192                                       # pixels: on a smaller frame nobody could read it, none is drawn
+SEEN = 96                                            # pixels: in a frame scaled below that it isn't looked for
 SOUGHT = 256                                         # pixels: shorter side of the frames in which it is sought
 FOUND = 0.4                                          # correlation with the drawn word from which the mark counts as there
 
@@ -26,7 +27,7 @@ class Plate(NamedTuple):
 
 
 def marked(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A frame with the mark drawn into it; frames smaller than 96 pixels stay as they are."""
+    """A frame with the mark drawn into it; frames smaller than 192 pixels stay as they are."""
     height, width = frame.shape[:2]
     if min(height, width) < SMALLEST:
         return frame
@@ -74,7 +75,7 @@ class MarkSeeker:
     def add(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take one frame into account."""
         height, width = frame.shape[:2]
-        if min(height, width) < SMALLEST:
+        if min(height, width) < SEEN:
             return
         scale = SOUGHT / min(height, width)
         size = round(width * scale), round(height * scale)

@@ -162,7 +162,7 @@ def changes(before: Picture, pictures: Mapping[str, Picture], mouth: tuple[slice
         difference = np.abs(pixels(picture).astype(float) - base).mean(2)
         drawn = axes[1, column].imshow(difference, vmin=0, vmax=60, cmap="magma", extent=(0, *base.shape[1::-1], 0))
         axes[1, column].set_axis_off()
-        axes[1, column].set_title(f"mean outside the box: {difference[outside].mean():.1f} of 255", fontsize=8)
+        axes[1, column].set_title(f"outside the box: {difference[outside].mean():.1f} / 255", fontsize=8)
         x, y = (columns.start, columns.stop), (rows.start, rows.stop)
         axes[1, column].plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], color="white", linewidth=1)
     figure.colorbar(drawn, ax=axes[1, 0], label="change (of 255)", location="left", shrink=0.9)
