@@ -1,9 +1,9 @@
 """The open world's report card: `nfs measure`.
 
 Every figure is measured at 256 × 256 on people that no training used: seeds from 9,000,000 (trainings use seeds below
-1,000,000), each part its own range, so that the same command gives the same figures. Truth is the renderer's: it draws the same
-person from any side with any expression. Definitions are in the functions' docstrings; figures of the parts that have a
-training file of their own are defined there (`measure_estimator` and so on).
+1,000,000), each part its own range (talk: inversion's), so that the same command gives the same figures. Truth is the
+renderer's: it draws the same person from any side with any expression. Definitions are in the functions' docstrings; figures of
+the parts that have a training file of their own are defined there (`measure_estimator` and so on).
 """
 
 from collections.abc import Callable, Iterable

@@ -434,6 +434,22 @@ def test_the_truth_may_lie_elsewhere_and_be_given_as_a_method(named, tmp_path):
     assert {r["method"] for r in alone.rows} == {"truth"} and of(alone, "truth", "CPBD") == pytest.approx(0.15)
 
 
+def test_a_method_called_truth_is_not_the_truth(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(files(tmp_path, truth="0.1 0.2", ours="0.1 0.2", real=""))
+    files(tmp_path / "real", truth="0.1 0.2 0.7!")
+    found = study.evaluate(["truth", "ours"], truth="real/truth")
+    assert {r["method"] for r in found.rows} == {"truth", str(tmp_path / "truth"), "ours"}
+    assert of(found, "truth", "CPBD", "clips") == 2 and sum(r["method"] == "truth" for r in found.rows) == 3
+
+
+def test_portraits_lie_beside_the_folder_of_links_to_the_truth(named, tmp_path):
+    files(tmp_path, store="0.1 0.2", truth="", portraits="")
+    for clip in ("0.1", "0.2"):
+        (tmp_path / "truth" / f"{clip}.mp4").symlink_to(tmp_path / "store" / f"{clip}.mp4")
+    (tmp_path / "portraits" / "0.1.png").write_bytes(b"")
+    assert study.portraits(study.videos(tmp_path / "truth")) == {("0.1", ".png"): tmp_path / "portraits" / "0.1.png"}
+
+
 def test_arguments_that_cant_be_used(named, tmp_path, capsys):
     root = files(tmp_path, truth="0.1", a="0.1", empty="", other="")
     elsewhere = files(tmp_path / "sub", b="0.1")

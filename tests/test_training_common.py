@@ -53,7 +53,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path, capsys):
     assert "stopped at step 11" in capsys.readouterr().err
     assert same(train(tmp_path / "two", resume=True), whole)
     assert [line["step"] for line in lines(tmp_path / "two")] == [4, 8, 12, 16, 20, 24]
-    assert lines(tmp_path / "two")[-1]["loss"] == lines(tmp_path / "whole")[-1]["loss"]
+    assert [line["loss"] for line in lines(tmp_path / "two")] == [line["loss"] for line in lines(tmp_path / "whole")]
     assert sorted(os.listdir(tmp_path / "two")) == ["last.pt", "log.jsonl", "tensorboard"]
     assert not same(train(tmp_path / "other", seed=6), whole)
 
@@ -68,6 +68,8 @@ def test_resume_with_another_seed_or_a_broken_file(tmp_path):
     train(tmp_path, steps=4)
     with pytest.raises(BadInput, match="seed 5, not to toy with seed 6"):
         train(tmp_path, seed=6, resume=True)
+    with pytest.raises(BadInput, match="begun with --steps 4, .* not with --steps 8"):
+        train(tmp_path, steps=8, resume=True)
     (tmp_path / "last.pt").write_bytes(b"no")
     with pytest.raises(CorruptWeights, match="start without --resume"):
         train(tmp_path, resume=True)
@@ -77,7 +79,7 @@ def test_a_checkpoint_holds_no_code(tmp_path):
     """It opens where torch allows nothing but tensors and plain values."""
     train(tmp_path, steps=4)
     checkpoint = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert {"step", "seconds", "torch_rng", "numpy_rng", "state", "seed", "part"} == set(checkpoint)
+    assert {"step", "seconds", "torch_rng", "numpy_rng", "state", "seed", "part", "plan", "recent"} == set(checkpoint)
     assert checkpoint["step"] == 4
 
 

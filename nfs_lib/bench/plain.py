@@ -19,8 +19,8 @@ its mask is, in the feature map: at 512 × 512 the picture would be another one.
 graphs: the official field switches autograd on whatever the caller says, and after PTI all weights ask for gradients, so each
 frame builds two graphs of the field's layers and drops them (stylenerf.md, 18). On in the paper world, off in the open world.
 
-The cameras and their rays, the place of fine samples and the sphere of the background are the library's; nothing that takes
-time is.
+The cameras and their rays, the place of fine samples, the sphere of the background and, in the paper world, the segmenter are
+the library's.
 """
 
 import math

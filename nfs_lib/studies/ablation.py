@@ -83,7 +83,7 @@ def ablate(profile: str = "full", out: str | Path = "figures", world: str = "ope
     people, sentences, frames = kept.size(profile, SIZES, out)
     parts, begin = networks(world), time.monotonic()
     key = kept.key(parts.generator, parts.audio2exp, parts.lipaint, parts.estimator, parts.identity, parts.sync,
-                   about=(VARIANTS, DIRECTIONS))
+                   parts.face_model, about=(VARIANTS, DIRECTIONS))
     inverted, spoken = Path("runs/people").absolute(), clips(sentences, frames)
     inverted.mkdir(parents=True, exist_ok=True)
     seeds = range(PEOPLE_SEED, PEOPLE_SEED + people)

@@ -74,7 +74,7 @@ def person(world: World, seed: int, yaw: float | None = None, folder: Path = Pat
     pose = portraits.sample_pose(seed) if yaw is None else np.array([yaw, 0, 0], np.float32)
     seen = portraits.render(scene, pose)
     picture = as_picture(seen)
-    path = folder / f"{seed}_{pose[0]:+.2f}_{kept.key(world.generator, world.estimator)}.safetensors"
+    path = folder / f"{seed}_{pose[0]:+.2f}_{kept.key(world.generator, world.estimator, world.face_model)}.safetensors"
     if not intact(path, inversion.load):
         folder.mkdir(parents=True, exist_ok=True)
         face = fitting.fit(world.face_model, world.estimator, picture[None])

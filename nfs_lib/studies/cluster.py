@@ -68,7 +68,8 @@ def _connected(scheduler: str) -> Any:
         client.wait_for_workers(1, timeout=STARTS)
     except TimeoutError as error:
         client.close()
-        raise BadInput(f"the scheduler {scheduler} has no workers: start `dask worker {scheduler}` on each machine") from error
+        raise BadInput(f"the scheduler {scheduler} has no workers: start `dask worker {scheduler} --nworkers -1 --nthreads 1` "
+                       "on each machine") from error
     return client
 
 

@@ -89,7 +89,7 @@ def find(folders: Sequence[str | Path], truth: str | Path | None) -> tuple[dict[
                        "methods' clips, or give their folder with --truth")
     given = [folder for folder in given if folder.resolve() != where.resolve()]
     names = [folder.resolve().name for folder in given]
-    methods = {str(folder) if names.count(name) > 1 or name == TRUTH else name: videos(folder)
+    methods = {str(folder.resolve()) if names.count(name) > 1 or name == TRUTH else name: videos(folder)
                for folder, name in zip(given, names, strict=True)}
     if methods and not any(methods.values()):
         raise BadInput(f"no video in {', '.join(map(str, given))}; give one folder of videos ({', '.join(VIDEOS)}) for each "
@@ -117,7 +117,7 @@ def fault(results: Results, name: str, clip: str) -> str:
 
 def portraits(true: Mapping[str, Path]) -> dict[tuple[str, str], Path]:
     """(clip, suffix) → picture that the methods were given, as far as there are any."""
-    files = {(clip, suffix): file.resolve().parent.parent / "portraits" / f"{clip}{suffix}"
+    files = {(clip, suffix): file.parent.resolve().parent / "portraits" / f"{clip}{suffix}"
              for clip, file in true.items() for suffix in PICTURES}
     return {key: file for key, file in files.items() if file.is_file()}
 

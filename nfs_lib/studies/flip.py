@@ -75,7 +75,7 @@ def flip(profile: str = "full", out: str | Path = "figures", world: str = "open"
     people, frames, yaws = kept.size(profile, SIZES, out)
     parts, begin = load(world), time.monotonic()
     key = kept.key(parts.generator, parts.audio2exp, parts.lipaint, parts.estimator, parts.identity, parts.sync, parts.wav2lip,
-                   about=(list(METHODS), DIRECTIONS))
+                   parts.face_model, about=(list(METHODS), DIRECTIONS))
     spoken, done = clips(people, frames), []
     for i in progress(range(people), "people"):
         path = Path("runs/flip") / f"{FRONT_SEED + i}_{profile}_{key}.npz"

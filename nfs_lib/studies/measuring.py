@@ -1,4 +1,4 @@
-"""All that the metrics of section 5.3 need of one video, read once.
+"""All that the metrics of section 5.3 need of one video.
 
 The face is found once for the clip, every frame is cropped once and shown to all metrics. Frames are streamed: what is kept
 doesn't grow with the clip's length, but for a vector a frame that LSE needs.

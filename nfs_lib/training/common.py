@@ -157,7 +157,8 @@ class Loop:
     Ctrl-C (or a polite kill) lets the running step end, saves, and raises KeyboardInterrupt. A kill that
     can't be caught costs at most `save_every` seconds of work: `last.pt` is replaced whole or not at all.
     Raises BadInput while another training writes to the same folder.
-    until: end after so many of the steps, with a checkpoint, as if it had been stopped there.
+    until: end after so many of the steps, with a checkpoint, as if it had been stopped there. plan: what decides how the
+    training goes beside part and seed, as options of the command (--steps); a run that was begun with another plan isn't resumed.
     """
 
     def __init__(
@@ -172,8 +173,10 @@ class Loop:
         log_every: int = 50,
         until: int | None = None,
         team: Team | None = None,
+        plan: str = "",
     ) -> None:
         self.part, self.steps, self.seed, self.state = part, steps, seed, dict(state)
+        self.plan = plan or f"--steps {steps}"
         self.team = team or Team()
         self.save_every = 60 * self.team.save_every if save_every is None else save_every
         self.log_every = log_every
@@ -233,7 +236,9 @@ class Loop:
         checkpoint = {
             "part": self.part,
             "seed": self.seed,
+            "plan": self.plan,
             "step": self.step,
+            "recent": {name: [float(value) for value in values] for name, values in self._recent.items()},
             "seconds": self.seconds,
             "torch_rng": torch.get_rng_state(),
             "numpy_rng": [kind, torch.from_numpy(keys), int(position), int(has_gauss), float(cached)],
@@ -254,9 +259,13 @@ class Loop:
                 f"{path} belongs to {checkpoint['part']} with seed {checkpoint['seed']}, not to {self.part} "
                 f"with seed {self.seed}: give that seed, another --out, or no --resume"
             )
+        if (plan := checkpoint.get("plan", self.plan)) != self.plan:
+            raise BadInput(f"{path} was begun with {plan}, which decides how the training goes, not with {self.plan}: give "
+                           "that again, another --out, or no --resume")
         for name, part in self.state.items():
             part.load_state_dict(checkpoint["state"][name])
         self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        self._recent = checkpoint.get("recent", {})
         torch.set_rng_state(checkpoint["torch_rng"])
         kind, keys, *rest = checkpoint["numpy_rng"]
         np.random.set_state((kind, keys.numpy(), *rest))  # noqa: NPY002

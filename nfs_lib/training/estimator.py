@@ -142,7 +142,8 @@ def train(
     except MissingWeights:
         generator, total = None, steps
     loop = Loop(
-        "estimator", total, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume, team=team
+        "estimator", total, seed, {"model": model, "optimiser": optimiser, "ema": ema}, out, resume, team=team,
+        plan=f"--steps {steps}",
     )
     for step in loop:
         rng = step_rng(seed, step)

@@ -190,7 +190,7 @@ def r1_penalty(d: Discriminator, real: Tensor) -> Tensor:
 
 @torch.no_grad()
 def psnr(g: Generator, pairs: Pairs, n: int = 24) -> float:
-    """Mean PSNR (dB) of the generated pictures of n pairs' second expression."""
+    """Mean PSNR (dB) of the generated pictures of n pairs, both of each."""
     values = []
     for i in range(0, min(n, len(pairs)), 8):
         index = torch.arange(i, min(i + 8, n))

@@ -237,8 +237,10 @@ def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str | 
     net.to(team.device)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
     warm = int(steps * recipe.warm)
+    special = {Recipe(): "", PAPER: " --recipe paper"}.get(recipe, f" and {recipe}")
+    special += " from given weights" if start is not None else ""
     loop = Loop("lipaint", steps, seed, {"net": net, "optimiser": optimiser}, out=out, resume=resume, until=until,
-                team=team)
+                team=team, plan=f"--steps {steps}{special}")
     for step in loop:
         rng = step_rng(seed, step)
         if step < warm:
@@ -257,7 +259,7 @@ def train(steps: int = 2400, seed: int = 0, resume: bool = False, device: str | 
         if on_step:
             on_step(step, {name: float(value.detach()) for name, value in figures.items()})
     if loop.step == steps:
-        command = f"nfs train lipaint --steps {steps} --seed {seed}{' --recipe paper' * (recipe == PAPER)}{team.options}"
+        command = f"nfs train lipaint --steps {steps} --seed {seed}{special}{team.options}"
         with torch.no_grad():
             held_out = paper_loss(net, world, table, step_rng(seed + 1, steps), recipe.check, recipe, check_rows)[1]
         measured = dict(zip(held_out, team.mean([float(v) for v in held_out.values()]), strict=True))

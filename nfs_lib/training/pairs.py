@@ -148,7 +148,7 @@ def draw_rays(pairs: Pairs, index: Int[Tensor, "b"], n: int, rng: torch.Generato
 
 def draw_patch(pairs: Pairs, index: Int[Tensor, "b"], size: int, rng: torch.Generator) -> tuple[int, int]:
     """Top row and left column (in feature cells, of 32) of one size × size patch for all b pairs: three times out of five
-    around what changes in the first pair, else anywhere."""
+    around what counts in these pairs (`weight`), else anywhere."""
     high = 32 - size
     if torch.rand((), generator=rng) < 0.6:
         flat = pairs.weight[index].mean(0)
