@@ -158,7 +158,7 @@ class Loop:
     can't be caught costs at most `save_every` seconds of work: `last.pt` is replaced whole or not at all.
     Raises BadInput while another training writes to the same folder.
     until: end after so many of the steps, with a checkpoint, as if it had been stopped there. plan: what decides how the
-    training goes beside part and seed, as options of the command (--steps); a run that was begun with another plan isn't resumed.
+    training goes beside part and seed, as options of the command (--steps); one that was begun with another isn't resumed.
     """
 
     def __init__(
