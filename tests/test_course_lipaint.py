@@ -274,7 +274,7 @@ def test_changes_measures_outside_of_the_box():
     after[:, 20:40, 20:40] = 1.0                       # inside the box
     after[:, 0] = 2 * 51 / 255                         # 51 steps of 255 in one row of 64, outside
     figure = plots.changes(before, {"made": after}, (slice(20, 40), slice(20, 40)))
-    title = f"mean outside the box: {51 * 64 / (64 * 64 - 400):.1f} of 255"
+    title = f"outside the box: {51 * 64 / (64 * 64 - 400):.1f} / 255"
     assert title in titles(figure) + [a.get_title() for a in figure.axes]
 
 
