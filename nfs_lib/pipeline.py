@@ -81,7 +81,7 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
     check_number(seed, "the seed", 0, 2**31 - 1, whole=True)
     begin = time.perf_counter()
     with stage("reading speech and portrait"):
-        wave = None if audio is None else sound.load_speech(audio)
+        wave: Any = None if audio is None else sound.load_speech(audio)
         picture = images.load_portrait(image)
     if poses is not None and Path(poses).suffix.lower() in (".csv", ".json"):
         driving.read_poses(poses)
@@ -100,10 +100,7 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
             seen = driving.watch(drive, parts.read, None if whole else parts.face_model, whole=whole)
         tell(seen.notes)
         wave = seen.sound if wave is None else wave
-    if seen is None:
-        assert wave is not None                       # one of the two was given
-        heard = sound.mel_windows(wave)
-    count = len(heard if seen is None else seen.poses)
+    count = sound.video_frames(wave) if seen is None else len(seen.poses)
     turns, fill, smoothing = None, *(("hold", 0.0) if official else ("bounce", 0.4))
     if poses is not None:
         with stage("reading the poses"):
@@ -123,7 +120,8 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
         betas = driving.expressions_from(seen, own, neutral, momentum=usual if momentum is None else momentum)
     else:
         with stage("speech to expressions"):
-            betas = audio2exp.speech_to_expression(parts.audio2exp, heard, own, 0.5 if momentum is None else momentum, scale)
+            betas = audio2exp.speech_to_expression(parts.audio2exp, sound.mel_windows(wave), own,
+                                                   0.5 if momentum is None else momentum, scale)
     options = OFFICIAL | {"anchors": portrait.anchors(parts, ready.inversion)} if official else {}
     head = TalkingHead(parts, ready.inversion, ready.face, ready.model, lipaint=lipaint, mask_frames=mask_frames, **options)
     if turns is None:

@@ -67,7 +67,7 @@ class VideoWriter:
             check_array(audio, "the sound of a video", "float32", "N")
         self.path, self.fps, self.comment, self.frames, self._samples = check_output(path), fps, comment, 0, 0
         self.signs = signs
-        self._sound = None if audio is None else _resampled(audio, SAMPLE_RATE, FILE_RATE)
+        self._sound = None if audio is None else _Sound(audio)
         self._size: tuple[int, ...] = ()
 
     def __enter__(self) -> "VideoWriter":
@@ -147,12 +147,30 @@ class VideoWriter:
             return
         while self._samples < end and (last or self._samples + AAC_FRAME <= end):
             count = min(AAC_FRAME, end - self._samples)
-            part = self._sound[self._samples : self._samples + count]
-            part = np.pad(part, (0, count - len(part)))[None]
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(self._sound.take(count)[None], format="fltp", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = FILE_RATE, self._samples, Fraction(1, FILE_RATE)
             self._file.mux(self._voice.encode(frame))
             self._samples += count
+
+
+class _Sound:
+    """A sound at 16 kHz, handed out at the file's rate piece by piece: of ten minutes the whole would be 115 MB."""
+
+    def __init__(self, wave: Float32[np.ndarray, " N"]) -> None:
+        import soxr
+
+        self._wave, self._given, self._ready = wave, 0, np.zeros(0, np.float32)
+        self._stream = soxr.ResampleStream(SAMPLE_RATE, FILE_RATE, 1, dtype="float32")
+
+    def take(self, count: int) -> Float32[np.ndarray, " count"]:
+        """The next `count` samples; silence after the end."""
+        while len(self._ready) < count and self._given < len(self._wave):
+            piece = self._wave[self._given : self._given + SAMPLE_RATE]
+            self._given += len(piece)
+            more = self._stream.resample_chunk(np.ascontiguousarray(piece), last=self._given == len(self._wave))
+            self._ready = np.concatenate([self._ready, more])
+        taken, self._ready = self._ready[:count], self._ready[count:]
+        return np.pad(taken, (0, count - len(taken)))
 
 
 def write_video(
@@ -311,9 +329,3 @@ def _mono(frame: Any) -> Float32[np.ndarray, " N"]:
         zero = 128 if values.dtype == np.uint8 else 0
         values = (values.astype(np.float32) - zero) / (128 if zero else -float(np.iinfo(values.dtype).min))
     return values.mean(axis=0, dtype=np.float32)
-
-
-def _resampled(wave: Float32[np.ndarray, " N"], given: int, wanted: int) -> Float32[np.ndarray, " M"]:
-    import soxr
-
-    return wave if given == wanted else soxr.resample(wave, given, wanted)
