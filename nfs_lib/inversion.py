@@ -5,8 +5,9 @@ the schedule is PTI's (learning-rate ramp, noise on w that fades). ``tune`` then
 generator learn what is left.
 
 Differences from the official code, for want of its downloads and for the sake of views that nobody has seen: LPIPS is
-replaced by colour and gradients at four sizes and, where given, by the activations of the world's discriminator; and the
-camera's pose, which an estimator only guesses, may move a little.
+replaced by colour and gradients at four sizes and, where given, by the activations of the world's discriminator; the
+camera's pose, which an estimator only guesses, may move a little; and tuning steps along orthogonal matrices (Muon), which
+takes fewer steps than Adam to the same loss and there costs unseen views less.
 """
 
 import copy
@@ -33,9 +34,10 @@ from nfs_lib.face import Coefficients
 from nfs_lib.paths import check_input
 from nfs_lib.progress import progress
 from nfs_lib.stylenerf import Generator, GeneratorConfig
+from nfs_lib.training.muon import MuonAdam
 from nfs_lib.writing import replacing
 
-STEPS = {"fast": (60, 60), "full": (150, 240)}  # of projection and of tuning, per profile
+STEPS = {"fast": (60, 60), "full": (80, 220)}  # of projection and of tuning, per profile
 Features = Callable[[Float[Tensor, "B 3 H W"]], list[Tensor]]
 
 
@@ -168,7 +170,7 @@ def project(
     z_bg = torch.zeros(1, generator.config.z_bg_dim, requires_grad=True)
     turned = pose.clone().requires_grad_()
     optimiser = torch.optim.Adam(
-        [{"params": [w], "scale": 1.0}, {"params": [z_bg], "scale": 4.0}, {"params": [turned], "scale": 0.05}]
+        [{"params": [w], "scale": 1.0}, {"params": [z_bg], "scale": 4.0}, {"params": [turned], "scale": 0.005}]
     )
     frozen, wanted, losses = frozen_copy(generator), features_of(image, features), []
     for step in progress(range(steps), "projection"):
@@ -206,18 +208,18 @@ def tune(
 
     locality: weight of the regulariser that keeps the copy equal to the original at other views of the pivot and at other
     people near it. 0, as the official script has it, does: 0.1 gained 0.1 dB at views from the side for twice the time.
-    The upsampler, which makes the fine detail, learns faster than the field. Stops early when the loss stands still.
+    The upsampler, which makes the fine detail, learns faster than the field; were it faster still, views from the side would
+    lose. Stops early when the loss stands still.
     Returns the tuned copy and the loss of every step.
     """
     tuned = copy.deepcopy(generator).eval().requires_grad_(True)
-    upsampler = list(tuned.upsampler.parameters())
     volume = [*tuned.foreground.parameters(), *tuned.background.parameters()]
-    optimiser = torch.optim.Adam([{"params": upsampler, "lr": 5e-3}, {"params": volume, "lr": 3e-4}])
+    optimiser = MuonAdam([list(tuned.upsampler.parameters()), volume])
     others = neighbours(generator, w, z_bg, pose, seed) if locality else []
     wanted, losses = features_of(image, features), list[float]()
     for step in progress(range(steps), "tuning"):
-        for group in optimiser.param_groups:
-            group["lr"] = group.setdefault("peak", group["lr"]) * min(1.0, (steps - step) / (0.3 * steps))
+        end = min(1.0, (steps - step) / (0.3 * steps))
+        optimiser.set_rates(muon=[1e-2 * end, 5e-3 * end], adam=[5e-3 * end, 1e-3 * end])
         with half_then_full(step, steps):
             pictures = pictures_of(tuned, w, z_bg, pose)
             loss = tuning_loss(pictures, image[None], features, wanted)

@@ -41,9 +41,9 @@ INPUTS = Path(tempfile.gettempdir()) / "nfs_faults_inputs"
 HEAD = """# Faults
 
 `python scripts/measure_faults.py` wrote this table; `tests/test_faults.py` holds the same on smaller stand-ins, damaged caches
-and swapped weights included. *Hit it*: runs that were still at work when the fault came. *Half-written*: runs after which a file
-under its final name couldn't be read. *Left over*: runs after which a temporary (`.NAME.….part.SUFFIX`) lay there; the next run
-removes it. *No room*: a bound on a file's size.
+and swapped weights included. *Hit it*: runs that were still at work when the fault came. *Half-written*: runs after which a
+file under its final name couldn't be read. *Left over*: runs after which a temporary (`.NAME.….part.SUFFIX`) lay there; the
+next run removes it. *No room*: a bound on a file's size.
 
 | command | fault | runs | hit it | half-written | left over | what it said last, exit code | the next run |
 |---|---|---|---|---|---|---|---|

@@ -284,3 +284,21 @@ def test_measurements_stay_until_their_code_changes(tmp_path, monkeypatch):
     changed = path.read_text()
     run_notebook(path)
     assert path.read_text() != changed
+
+
+def test_a_video_stays_while_its_picture_does(tmp_path, monkeypatch):
+    """Its manifest is signed anew each time."""
+    monkeypatch.setenv("NFS_PROFILE", "fast")
+    path = tmp_path / "video.ipynb"
+    code = ("import numpy as np\nfrom IPython.display import Video\nfrom nfs_lib.video import write_video\n"
+            "write_video('a.mp4', np.full((3, 64, 64, 3), 90, np.uint8))\nVideo('a.mp4', embed=True)")  # fmt: skip
+    cell = nbformat.v4.new_code_cell(code)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    run_notebook(path)
+    first = path.read_text()
+    run_notebook(path)
+    assert path.read_text() == first and "video/mp4" in first
+    path.write_text(first.replace("64, 3), 90", "64, 3), 99"))
+    run_notebook(path)
+    shown = [nbformat.reads(text, 4).cells[0].outputs for text in (first, path.read_text())]
+    assert shown[0] != shown[1]
