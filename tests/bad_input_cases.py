@@ -33,6 +33,7 @@ from nfs_lib.stylenerf import FieldConfig, Generator, GeneratorConfig
 from nfs_lib.talking_head import TalkingHead
 from nfs_lib.viz import blending, chance, deformation, face, lipaint, metrics, prior, pti
 from nfs_lib.viz import sound as hearing
+from nfs_lib.viz.debugger import Debugger, State
 
 warnings.simplefilter("ignore")
 folder = Path(sys.argv[1])
@@ -463,6 +464,13 @@ for function, arguments in BY_HAND.items():
             for kind, value in WRONG_NUMBERS.items()
             if not (flag and value is True)
         }
+shown = object.__new__(Debugger)
+shown.actions, shown.betas = {"none": [], "jawOpen": [0]}, None
+CASES |= {
+    f"debugger: {name} {value!r}": partial(shown._check, State(**{name: value}))
+    for name in ("action", "strength", "time", "yaw", "pitch", "rule", "stride", "overlay")
+    for value in (None, "half", NAN, 1e9, 30.5, [1])
+}
 # places to write to
 for kind, path in {
     "long name": LONG + ".mp4",

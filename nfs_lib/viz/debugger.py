@@ -106,14 +106,14 @@ class Debugger:
 
     def _check(self, state: State) -> None:
         check_number(state.strength, "strength", -2, 2)
-        offered = {"action": self.actions, "rule": RULES, "stride": STRIDES, "overlay": (*OVERLAYS, draw.DEPTH),
+        offered = {"action": list(self.actions), "rule": RULES, "stride": STRIDES, "overlay": (*OVERLAYS, draw.DEPTH),
                    "time": range(1 if self.betas is None else len(self.betas)), "yaw": range(-60, 61),
                    "pitch": range(-30, 31)}  # fmt: skip
         for name, values in offered.items():
             given = getattr(state, name)
             if given not in values:
                 few = f"{values[0]} to {values[-1]}" if isinstance(values, range) else ", ".join(map(str, values))
-                raise BadInput(f"{name} = {given!r}; there are: {few}")
+                raise BadInput(f"{name} = {given!r} isn't on offer; choose from {few}")
 
     def look(self, **changes: Any) -> Examination:
         """The examination of another state; nothing is redrawn, the present state stays."""
