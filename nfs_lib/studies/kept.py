@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from nfs_lib.errors import BadInput
+from nfs_lib.paths import check_output
 from nfs_lib.writing import intact, replacing
 
 
@@ -19,6 +20,7 @@ def size(profile: str, sizes: Mapping[str, Any], out: str | Path) -> Any:
         raise BadInput(f"there is no profile {profile!r}; use one of {', '.join(sizes)}")
     if not Path(out).is_dir():
         raise BadInput(f"{out} isn't a folder; make it first, or give another with --out")
+    check_output(Path(out) / "study.csv", ".csv")     # whether anything can be written there
     return sizes[profile]
 
 
