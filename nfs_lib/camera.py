@@ -48,6 +48,10 @@ class Camera:
         ]
         return cls(torch.stack(rows, -1).view(-1, 3, 3))
 
+    def to(self, there: Tensor | torch.device) -> "Camera":
+        """The same cameras on another tensor's device, and in its precision; or on a device."""
+        return Camera(self.rotation.to(there))
+
     @property
     def eye(self) -> Float[Tensor, "B 3"]:
         """The camera's position, (B, 3) NeRF frame."""

@@ -74,6 +74,7 @@ def _talk(options: argparse.Namespace) -> None:
         "mask_frames": options.mask_frames,
         "mark": not options.no_mark,
         "certificate": options.sign_with,
+        "device": options.device,
     }
     pipeline.talk(
         options.image,
@@ -307,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     talk.add_argument("--profile", default=profile, choices=("fast", "full"), help="time against quality")
     talk.add_argument("--seed", default=0, type=seed, help="of everything random (0)")
+    talk.add_argument("--device", default="cpu", help="makes the pictures: cpu, cuda, mps, or one of several as cuda:1 (cpu)")
     talk.add_argument("--no-mark", action="store_true", help="leave out the visible mark; watermark and manifest stay")
     talk.add_argument("--sign-with", type=Path, metavar="PEM",
                       help="your own private key and certificates, in one file (a throwaway test certificate)")  # fmt: skip

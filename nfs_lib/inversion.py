@@ -45,8 +45,9 @@ Features = Callable[[Float[Tensor, "B 3 H W"]], list[Tensor]]
 class Inversion:
     """A picture inside the generator.
 
-    generator: the tuned copy; w (1, w_dim); z_bg (1, z_bg_dim); pose (1, 3) radians; face: the fitted 3DMM (batch of 1) with
-    that pose, if it was given. losses: "project" and "tune", one number a step; seconds: what it took.
+    generator: the tuned copy; w (1, w_dim) and z_bg (1, z_bg_dim), on its device; pose (1, 3) radians; face: the fitted 3DMM
+    (batch of 1) with that pose, if it was given; both on the CPU. losses: "project" and "tune", one number a step; seconds:
+    what it took.
     """
 
     generator: Generator
@@ -60,7 +61,7 @@ class Inversion:
     @torch.no_grad()
     def picture(self, pose: Float[Tensor, "1 3"] | None = None) -> Float[Tensor, "1 3 H W"]:
         """The person as seen at `pose` (the input's own by default), within [-1, 1]."""
-        camera = Camera.from_pose(self.pose if pose is None else pose)
+        camera = Camera.from_pose(self.pose if pose is None else pose).to(self.w)
         return self.generator(self.generator.broadcast(self.w), self.z_bg, camera).clamp(-1, 1)
 
 
@@ -103,7 +104,7 @@ def features_of(image: Float[Tensor, "3 H W"], features: Features | None) -> lis
 def style_spread(generator: Generator, n: int = 600) -> tuple[Float[Tensor, "1 w"], float]:
     """Mean of w over n random z, and one standard deviation: √(Σ‖w − w̄‖² / n), as PTI has it."""
     rng = torch.Generator().manual_seed(123)
-    w = generator.mapping(torch.randn(n, generator.config.z_dim, generator=rng))
+    w = generator.mapping(torch.randn(n, generator.config.z_dim, generator=rng).to(generator.there))
     mean = w.mean(0, keepdim=True)
     return mean, ((w - mean).square().sum() / n).sqrt().item()
 
@@ -142,9 +143,10 @@ def tuning_loss(
 
 
 def pictures_of(generator: Generator, w: Tensor, z_bg: Tensor, pose: Tensor) -> list[Tensor]:
-    """The volume-rendered RGB (32 × 32) and the picture after each upsampling block, (B, 3, r, r) each."""
+    """The volume-rendered RGB (32 × 32) and the picture after each upsampling block, (B, 3, r, r) each. The pose may lie on
+    another device than the rest."""
     ws = generator.broadcast(w)
-    features, rgb = generator.features(ws, z_bg, Camera.from_pose(pose)).maps()
+    features, rgb = generator.features(ws, z_bg, Camera.from_pose(pose).to(w)).maps()
     return [rgb, *generator.upsampler(features, rgb, ws)]
 
 
@@ -165,9 +167,9 @@ def project(
     Returns w, z_bg, pose and the loss of every step.
     """
     rng = torch.Generator().manual_seed(seed)
-    mean, spread = style_spread(generator)
-    w = (mean if start is None else start).clone().requires_grad_()
-    z_bg = torch.zeros(1, generator.config.z_bg_dim, requires_grad=True)
+    image, (mean, spread) = image.to(generator.there), style_spread(generator)
+    w = (mean if start is None else start.to(mean)).clone().requires_grad_()
+    z_bg = w.new_zeros(1, generator.config.z_bg_dim).requires_grad_()
     turned = pose.clone().requires_grad_()
     optimiser = torch.optim.Adam(
         [{"params": [w], "scale": 1.0}, {"params": [z_bg], "scale": 4.0}, {"params": [turned], "scale": 0.005}]
@@ -177,8 +179,8 @@ def project(
         t = step / steps
         for group in optimiser.param_groups:
             group["lr"] = group["scale"] * learning_rate(max(t, 0.01), peak=0.02)
-        noise = torch.randn(w.shape, generator=rng) * spread * style_noise(t)
-        with half_then_full(step, steps):
+        noise = torch.randn(w.shape, generator=rng).to(w) * spread * style_noise(t)
+        with half_then_full(step, steps, w.device.type):
             pictures = pictures_of(frozen, w + noise, z_bg, turned)
             loss = picture_loss(pictures, image[None], features, wanted)
         optimiser.zero_grad()
@@ -216,11 +218,12 @@ def tune(
     volume = [*tuned.foreground.parameters(), *tuned.background.parameters()]
     optimiser = MuonAdam([list(tuned.upsampler.parameters()), volume])
     others = neighbours(generator, w, z_bg, pose, seed) if locality else []
+    image = image.to(w)
     wanted, losses = features_of(image, features), list[float]()
     for step in progress(range(steps), "tuning"):
         end = min(1.0, (steps - step) / (0.3 * steps))
         optimiser.set_rates(muon=[1e-2 * end, 5e-3 * end], adam=[5e-3 * end, 1e-3 * end])
-        with half_then_full(step, steps):
+        with half_then_full(step, steps, w.device.type):
             pictures = pictures_of(tuned, w, z_bg, pose)
             loss = tuning_loss(pictures, image[None], features, wanted)
             losses.append(loss.item())
@@ -237,12 +240,12 @@ def tune(
     return tuned.requires_grad_(False), losses
 
 
-def half_then_full(step: int, steps: int) -> AbstractContextManager:
+def half_then_full(step: int, steps: int, device: str = "cpu") -> AbstractContextManager:
     """bfloat16 in the first half of the steps, full precision in the second.
 
     Tuning in bfloat16 alone gets stuck at 31 dB; this way it reaches 35, nearly as in full precision throughout.
     """
-    return mixed_precision() if step < steps / 2 else nullcontext()
+    return mixed_precision(device) if step < steps / 2 else nullcontext()
 
 
 @torch.no_grad()
@@ -258,7 +261,7 @@ def neighbours(
     for i in range(n):
         turn = torch.randn(1, 3, generator=rng) * torch.tensor([0.35, 0.12, 0.05])
         z = torch.randn(1, generator.config.z_dim, generator=rng)
-        near = w if i % 2 else w + 0.5 * (generator.mapping(z) - w)
+        near = w if i % 2 else w + 0.5 * (generator.mapping(z.to(w)) - w)
         latents = (near, z_bg, pose + turn if i % 2 else turn)
         made.append((latents, pictures_of(generator, *latents)[-1]))
     return made
@@ -295,9 +298,10 @@ def invert(
     """PTI: project, then tune. The caller's generator stays as it is.
 
     image: (3, R, R) in [-1, 1], R the generator's resolution, framed as the world's portraits are; pose: the estimator's,
-    radians; profile "fast" or "full" sets the steps unless they are given; start, features, locality: see `project` and
-    `tune`; face, the fitted 3DMM, is handed on with the pose that was found. on_step(stage, step, steps, loss, now) is called
-    after every step; now is the inversion as it stands, to look at (its tensors go on changing).
+    radians; both on the CPU, wherever the generator is; profile "fast" or "full" sets the steps unless they are given; start,
+    features, locality: see `project` and `tune`; face, the fitted 3DMM, is handed on with the pose that was found.
+    on_step(stage, step, steps, loss, now) is called after every step; now is the inversion as it stands, to look at (its
+    tensors go on changing).
     Raises BadInput for another image, or an unknown profile.
     """
     began = time.monotonic()

@@ -46,7 +46,8 @@ def tell(notes: list[str]) -> None:
 def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world: str = "open", yaw: float | None = None,
          pitch: float | None = None, orbit: bool = False, poses: str | Path | None = None, drive: str | Path | None = None,
          lipaint: bool = True, momentum: float | None = None, scale: float = 1.5, mask_frames: int = 7, official: bool = False,
-         profile: str = "full", seed: int = 0, mark: bool = True, certificate: str | Path | None = None) -> Path:
+         profile: str = "full", seed: int = 0, mark: bool = True, certificate: str | Path | None = None, device: str = "cpu"
+         ) -> Path:
     """`nfs talk`: portrait and speech files → mp4 with sound, 25 frames per second.
 
     yaw, pitch in radians. poses: a file or a video that says how the head turns (`driving.poses_from`); a short one is played
@@ -54,7 +55,8 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
     (`driving.expressions_from`), its length, its poses unless yaw, pitch, orbit or poses say otherwise, and its sound unless
     audio is given. momentum: of Eq. 4, 0.5 by default; of the driver's expressions, 0.2 by default. official: as the official
     code does it where that differs from the paper (`OFFICIAL`; a driver's expressions and poses are then taken as they are);
-    paper world only. mark: the visible one; certificate: what the manifest is signed with (`disclosure.Signs`).
+    paper world only. mark: the visible one; certificate: what the manifest is signed with (`disclosure.Signs`). device: where
+    the pictures are made (`worlds.load`).
     Raises BadInput, before anything slow is done, for files that can't be used; nothing half-written is left behind.
     """
     from nfs_lib import audio as sound
@@ -88,7 +90,7 @@ def talk(image: str | Path, audio: str | Path | None, out: str | Path, *, world:
     for film in (poses, drive):
         if film is not None:
             check_input(film, "a video")
-    parts = worlds.load(world)
+    parts = worlds.load(world, device)
     parts.require("generator", "estimator", *["face_model"] * (world == "paper"), *["audio2exp"] * (drive is None),
                   *["lipaint"] * lipaint, *["segmenter"] * official)
     with stage("finding and framing the face"):

@@ -96,10 +96,10 @@ def _paper(world: "World", image: Tensor, profile: str, seed: int, official: boo
     from nfs_lib import lpips, pti
     from nfs_lib.face import bfm, bfm_fitting
 
-    losses: list[Any] = []
+    losses, there = list[Any](), world.generator.there
     for trunk in ("vgg", "alex"):
         try:
-            network = lpips.load(trunk)
+            network = lpips.load(trunk).to(there)
             losses.append(network.features if trunk == "vgg" else network)
         except MissingWeights as error:
             if official:
@@ -111,7 +111,7 @@ def _paper(world: "World", image: Tensor, profile: str, seed: int, official: boo
     with stage("inverting the portrait (PTI)"):
         inverted = pti.invert(world.generator, image, pose, *losses, steps=TURNING[profile], seed=seed)
     with stage("fitting the 3DMM"):
-        front = inverted.picture(torch.zeros(1, 3))
+        front = inverted.picture(torch.zeros(1, 3)).to(image)
         landmarks = bfm_fitting.landmarks68(front[0]) if predictor() else None
         fitted = bfm_fitting.fit(world.bfm, world.estimator, front, landmarks, FITTING[profile]).coefficients
     model = bfm.as_morphable(world.bfm, bfm.rotation(fitted.angles)[0], fitted.translation[0])
@@ -127,5 +127,6 @@ def anchors(world: "World", inversion: "Inversion") -> Float[Tensor, "A 3"]:
     from nfs_lib.segmenter import torso_points
 
     g = inversion.generator
-    points = torso_points(world.segmenter.labels(g(g.broadcast(inversion.w), inversion.z_bg, frontal()))[0])
+    front = g(g.broadcast(inversion.w), inversion.z_bg, frontal().to(g.there))
+    points = torso_points(world.segmenter.labels(front)[0].cpu())
     return nerf_to_head(F.pad(points, (0, 1)))

@@ -170,16 +170,18 @@ def invert(
 
     image: (3, R, R) in [-1, 1], R the generator's resolution; pose: radians, stays; steps: of projection and, at most, of
     tuning. features: what projection looks at, officially `lpips.load("vgg").features`; it is given pictures in [-1, 1] of 256
-    pixels at most. lpips: what tuning looks at, at full size, officially `lpips.load("alex")`. None puts `plain_distance` in
+    pixels at most. lpips: what tuning looks at, at full size, officially `lpips.load("alex")`; both are where the generator is,
+    image and pose on the CPU. None puts `plain_distance` in
     the place of either, a difference from the official code; tuning then has no early end. The background's camera is frozen.
 
     Raises BadInput for another image. At 1024 pixels the process takes 3.9 GB, both networks included.
     """
     began = time.monotonic()
     check_image(image, generator.config.resolution)
-    wanted, camera = image[None], Camera.from_pose(pose)
+    there = generator.there
+    wanted, camera = image[None].to(there), Camera.from_pose(pose).to(there)
     c, searched = generator.config, frozen_copy(generator)
-    mean, spread = style_statistics(searched.mapping, c.z_dim)
+    mean, spread = style_statistics(lambda z: searched.mapping(z.to(there)), c.z_dim)
     w, (_, _, z_bg, _), projecting = project(
         lambda w, latents: searched(searched.broadcast(w), latents[2], camera),
         feature_distance(features, wanted) if features else plain_distance(wanted),

@@ -44,7 +44,8 @@ class TalkingHead:
     """A portrait that is ready to speak.
 
     world: the parts; inversion: the portrait's own generator, latents and pose; face: its fitted coefficients (batch of 1);
-    model: the face model that they belong to, by default the world's. The other options are the paper's, each can be switched
+    model: the face model that they belong to, by default the world's. Pictures are made where the generator is; expressions,
+    cameras, vertices, matches and masks are on the CPU. The other options are the paper's, each can be switched
     for an ablation; `OFFICIAL` holds what the official code does instead.
     """
 
@@ -84,10 +85,11 @@ class TalkingHead:
         """The ray samples of a camera, (P, 3) head frame: 32 × 32 rays, sample index fastest, on each ray the fine samples,
         where the generator has such, after the coarse ones."""
         g, c = self.inversion.generator, self.inversion.generator.config
-        direction, fine = pixel_directions(camera, *g.grid(), c.fov), self.fine(camera)
+        x, y = (u.to(camera.rotation) for u in g.grid())
+        direction, fine = pixel_directions(camera, x, y, c.fov), self.fine(camera)
         depth = sample_depths(c.near, c.far, c.n_samples).expand(1, direction.shape[1], -1)
         if fine is not None:
-            depth = torch.cat([depth, c.far * fine + c.near * (1 - fine)], -1)
+            depth = torch.cat([depth, (c.far * fine + c.near * (1 - fine)).to(depth)], -1)
         return nerf_to_head(camera.eye[:, None, None] + depth[..., None] * direction[:, :, None])[0].flatten(0, 1)
 
     @torch.no_grad()
@@ -98,7 +100,8 @@ class TalkingHead:
             return None
         found, key, g, inv = self._fine, seen_as(camera), self.inversion.generator, self.inversion
         if key not in found:
-            found = self._fine = {key: g.features(g.broadcast(inv.w), inv.z_bg, camera, behind=self.behind).tau_fine}
+            seen = g.features(g.broadcast(inv.w), inv.z_bg, camera.to(g.there), behind=self.behind)
+            found = self._fine = {key: seen.tau_fine}
         return found[key]
 
     def matched_from(self, camera: Camera) -> Camera:
@@ -132,11 +135,11 @@ class TalkingHead:
         move, rest = torch.stack(moves), self.rest(camera)
         tau_fine = None if fine[0] is None else torch.cat(fine)                                   # type: ignore[arg-type]
         if rest is None:
-            seen = g.features(g.broadcast(inv.w), inv.z_bg, camera, moved_by(move), tau_fine=tau_fine, behind=self.behind)
-            return seen.maps()
+            return g.features(g.broadcast(inv.w), inv.z_bg, camera.to(g.there), moved_by(move.to(g.there)), tau_fine=tau_fine,
+                              behind=self.behind).maps()
         move = move.unflatten(1, (g.config.ray_resolution**2, -1))
         cells = torch.nonzero((move.abs() > UNMOVED).flatten(2).any(2).any(0))[:, 0]
-        seen = self.rays(cells, camera, g.broadcast(inv.w), moved_by(move[:, cells].flatten(1, 2)), tau_fine)
+        seen = self.rays(cells, camera, g.broadcast(inv.w), moved_by(move[:, cells].flatten(1, 2).to(g.there)), tau_fine)
         return into(rest[0], cells, seen.features), into(rest[1], cells, seen.rgb)
 
     def rest(self, camera: Camera) -> tuple[Tensor, Tensor] | None:
@@ -149,7 +152,8 @@ class TalkingHead:
         (key,) = keys
         if self._rest[key] is None:
             fine = self.fine(self.matched_from(views[0]))
-            self._rest[key] = g.features(g.broadcast(inv.w), inv.z_bg, views[0], tau_fine=fine, behind=self.behind).maps()
+            self._rest[key] = g.features(g.broadcast(inv.w), inv.z_bg, views[0].to(g.there), tau_fine=fine,
+                                         behind=self.behind).maps()
         features, rgb = self._rest[key]
         return features.repeat(len(views), 1, 1, 1), rgb.repeat(len(views), 1, 1, 1)
 
@@ -158,7 +162,7 @@ class TalkingHead:
         """What the rays of these cells of the feature map see."""
         g, behind = self.inversion.generator, self.behind and (self.behind[0][:, cells], self.behind[1][:, cells])
         x, y = g.grid()
-        return g.render_rays(ws, self.inversion.z_bg, camera, x[:, cells], y[:, cells], deform,
+        return g.render_rays(ws, self.inversion.z_bg, camera.to(g.there), x[:, cells], y[:, cells], deform,
                              tau_fine=None if tau_fine is None else tau_fine[:, cells], behind=behind)
 
     def inpainted(self, beta: Float[Tensor, "1 E"], camera: Camera) -> tuple[tuple[Tensor, Tensor], Tensor]:
@@ -172,7 +176,7 @@ class TalkingHead:
     def inpainted_rays(self, beta: Float[Tensor, "B E"], camera: Camera, cells: Int[Tensor, "n"]) -> Rendered:
         """What the rays of these cells of the feature map see of LipaintNet's face (Eq. 8)."""
         g, w, n = self.inversion.generator, self.inversion.w.expand(len(beta), -1), self.inversion.generator.config.n_nerf_ws
-        ws = torch.cat([g.broadcast(self.world.lipaint(w, beta))[:, :n], g.broadcast(w)[:, n:]], 1)
+        ws = torch.cat([g.broadcast(self.world.lipaint(w, beta.to(w)))[:, :n], g.broadcast(w)[:, n:]], 1)
         fine = self.fine(frontal()) if self.rule == "official" else None
         return self.rays(cells, camera, ws, tau_fine=None if fine is None else fine.expand(len(beta), -1, -1))
 
@@ -190,7 +194,7 @@ class TalkingHead:
         """The picture of one frame's layers (Eq. 12–14), the mask averaged with those of the frames before."""
         features, rgb = layers.deformed
         if layers.inpainted is not None and layers.mask is not None:
-            mask = self.masks(layers.mask)                                                        # Eq. 13
+            mask = self.masks(layers.mask).to(features)                                           # Eq. 13
             merge = blend_at if self.segmented else blend
             features = merge(features, layers.inpainted[0], mask)                                 # Eq. 12
             rgb = merge(rgb, layers.inpainted[1], mask) if self.blend_rgb else rgb
@@ -208,9 +212,9 @@ class TalkingHead:
         where a mask lets it through."""
         mask, cells = mask.flatten(1)[:, None], torch.nonzero(mask.amax(0).flatten())[:, 0]
         features, rgb = self.deformed(beta, camera)
-        mouth = self.inpainted_rays(beta, camera, cells)
+        mouth, share = self.inpainted_rays(beta, camera, cells), mask[..., cells].mT.to(features)
         for seen, inside in ((features, mouth.features), (rgb, mouth.rgb))[: 1 + self.blend_rgb]:
-            into(seen, cells, blend(seen.flatten(2)[..., cells].mT, inside, mask[..., cells].mT))           # Eq. 12
+            into(seen, cells, blend(seen.flatten(2)[..., cells].mT, inside, share))                         # Eq. 12
         return self.upsampled(features, rgb)
 
     def frame(self, beta: Float[Tensor, "1 E"], camera: Camera) -> Float[Tensor, "3 H W"]:
@@ -234,7 +238,7 @@ class TalkingHead:
             else:
                 masks = [self.masks(self.mask(b, view)) for b, view in zip(beta.split(1), each(camera), strict=True)]
                 pictures = self.pictures(beta, camera, torch.stack(masks))
-            yield from ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
+            yield from ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().cpu().numpy()
 
 
 def into(maps: Float[Tensor, "B c r r"], cells: Int[Tensor, "n"], values: Float[Tensor, "B n c"]) -> Float[Tensor, "B c r r"]:

@@ -32,12 +32,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class World:
-    """The parts of one world, in evaluation mode, float32, on the CPU.
+    """The parts of one world, in evaluation mode, float32.
 
-    Each raises MissingWeights (naming the file and the command that makes it) or CorruptWeights on first use.
+    device: where pictures are made, that of generator, discriminator, LipaintNet and segmenter; what reads faces and speech,
+    and the face's geometry, which is little work, stays on the CPU. Each part raises MissingWeights (naming the file and the
+    command that makes it) or CorruptWeights on first use.
     """
 
     name: str
+    device: str = "cpu"
 
     def require(self, *parts: str) -> None:
         """Make sure, before any long work, that the files of these parts are there. Raises MissingWeights."""
@@ -50,7 +53,7 @@ class World:
         from nfs_lib.stylenerf import Generator, GeneratorConfig
 
         part = find_part(self.name, "generator")
-        return built_part(lambda: Generator(GeneratorConfig.from_dict(part.config)), part)
+        return built_part(lambda: Generator(GeneratorConfig.from_dict(part.config)), part).to(self.device)
 
     @cached_property
     def discriminator(self) -> "Discriminator":
@@ -58,7 +61,7 @@ class World:
         from nfs_lib.stylenerf import Discriminator
 
         part = find_part(self.name, "discriminator", made_with="generator")
-        return built_part(lambda: Discriminator(**_tuples(part.config)), part)
+        return built_part(lambda: Discriminator(**_tuples(part.config)), part).to(self.device)
 
     @cached_property
     def face_model(self) -> "MorphableModel":
@@ -99,7 +102,7 @@ class World:
         from nfs_lib.lipaint import LipaintNet
 
         part = find_part(self.name, "lipaint")
-        return built_part(lambda: LipaintNet(**_tuples(part.config)), part)
+        return built_part(lambda: LipaintNet(**_tuples(part.config)), part).to(self.device)
 
     @cached_property
     def identity(self) -> "IdentityEncoder":
@@ -122,7 +125,7 @@ class World:
         """The paper world's parser of faces: where the official code finds mouth, hair, neck and clothes."""
         from nfs_lib.segmenter import BiSeNet
 
-        return fill(BiSeNet(), find_part(self.name, "segmenter"))
+        return fill(BiSeNet(), find_part(self.name, "segmenter")).to(self.device)
 
     @cached_property
     def arcface(self) -> "ArcFace":
@@ -178,7 +181,7 @@ class World:
 
         z = latent_of(face.identity[0].detach().numpy(), face.expression[0].detach().numpy())
         with torch.no_grad():
-            return self.generator.mapping(torch.from_numpy(z)[None])
+            return self.generator.mapping(torch.from_numpy(z)[None].to(self.generator.there))
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:
@@ -186,8 +189,16 @@ def _tuples(config: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
 
 
-def load(name: str = "open") -> World:
-    """The world `name`. Raises BadInput for any name but "open" and "paper"."""
+def load(name: str = "open", device: str = "cpu") -> World:
+    """The world `name`, its pictures made on a device: "cpu", "cuda", "cuda:1", "mps" (see `World`).
+
+    Raises BadInput for any name but "open" and "paper", and for a device that isn't here.
+    """
     if name not in ("open", "paper"):
         raise BadInput(f"there is no world {name!r}; use open or paper")
-    return World(name)
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise BadInput(f"the device {device!r} can't be used here ({reason}): give another, or none for the CPU") from error
+    return World(name, device)

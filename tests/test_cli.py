@@ -47,7 +47,7 @@ def test_talk_with_nothing_but_the_files(tmp_path, stand_in, monkeypatch):
     args, options = calls[0]
     assert list(map(str, args)) == ["me.png", "hello.wav", str(tmp_path / "o.mp4")]
     assert options == {"world": "open", "profile": "full", "seed": 0, "orbit": False, "lipaint": True, "official": False,
-                       "mark": True}  # fmt: skip
+                       "mark": True, "device": "cpu"}  # fmt: skip
     monkeypatch.setenv("NFS_PROFILE", "fast")
     main(talk_arguments(tmp_path))
     assert calls[1][1]["profile"] == "fast"
@@ -56,7 +56,7 @@ def test_talk_with_nothing_but_the_files(tmp_path, stand_in, monkeypatch):
 def test_talk_with_every_option(tmp_path, stand_in):
     calls = stand_in("pipeline", "talk")
     more = "--yaw -30 --pitch 10 --orbit --profile fast --seed 7 --no-lipaint --momentum 0 --scale 1.5 --drive her.mp4"
-    more += " --mask-frames 5 --as official --no-mark --sign-with me.pem"
+    more += " --mask-frames 5 --as official --no-mark --sign-with me.pem --device cuda:1"
     assert main(talk_arguments(tmp_path, *more.split())) == 0
     options = calls[0][1]
     assert options.pop("yaw") == pytest.approx(-math.pi / 6)
@@ -67,6 +67,7 @@ def test_talk_with_every_option(tmp_path, stand_in):
         "seed": 7,
         "orbit": True,
         "lipaint": False,
+        "device": "cuda:1",
         "momentum": 0.0,
         "scale": 1.5,
         "mask_frames": 5,

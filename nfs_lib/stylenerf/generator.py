@@ -94,6 +94,11 @@ class Generator(nn.Module):
             self.background = BackgroundField(config)
         self.upsampler = Upsampler(config)
 
+    @property
+    def there(self) -> Tensor:
+        """A tensor whose device and precision are the generator's: what meets it goes `.to(generator.there)`."""
+        return self.mapping.w_avg
+
     def broadcast(self, w: Float[Tensor, "B w"]) -> Float[Tensor, "B L w"]:
         """One style for all slots: (B, num_ws, w_dim)."""
         return w[:, None].expand(-1, self.config.num_ws, -1)
@@ -146,7 +151,7 @@ class Generator(nn.Module):
             if not c.n_fine:
                 return Samples(depth, sigma, hidden, length, None)
             weights, _ = ray_weights(sigma, depth, length)
-            tau_fine = importance_samples(torch.linspace(0, 1, c.n_samples, device=depth.device), weights, c.n_fine)
+            tau_fine = importance_samples(torch.linspace(0, 1, c.n_samples).to(depth), weights, c.n_fine)
             fine = c.far * tau_fine + c.near * (1 - tau_fine)
             fine_sigma, fine_hidden = field(fine)
         depth, order = torch.cat([fine, depth], -1).sort(-1)
@@ -171,7 +176,7 @@ class Generator(nn.Module):
         """Origin and directions of the rays that see the background through image positions x, y; camera: None for the frozen
         one."""
         if camera is None:
-            pose = torch.tensor([[0.0, self.config.background_pitch, 0.0]], device=x.device).expand(batch, 3)
+            pose = x.new_tensor([[0.0, self.config.background_pitch, 0.0]]).expand(batch, 3)
             camera = Camera.from_pose(pose)
         return camera.eye, cam.pixel_directions(camera, x, y, self.config.fov)
 
@@ -187,8 +192,7 @@ class Generator(nn.Module):
             pixels = max(r, self.config.resolution)
             u = torch.linspace(-1, 1, pixels)[torch.arange(r) * pixels // r]
         y, x = torch.meshgrid(-u, u, indexing="ij")
-        device = self.mapping.w_avg.device
-        return x.reshape(1, -1).to(device), y.reshape(1, -1).to(device)
+        return x.reshape(1, -1).to(self.there), y.reshape(1, -1).to(self.there)
 
     def features(self, ws: Float[Tensor, "#B L w"], z_bg: Float[Tensor, "#B z"], camera: Camera,
                  deform: Deform | None = None, tau_fine: Float[Tensor, "B R m"] | None = None,

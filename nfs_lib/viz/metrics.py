@@ -158,7 +158,7 @@ def edges(found: Mapping[str, tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]
         axis.set_xticklabels(["2", "5", "8", "≥ 11"])
     for axis in axes[0]:
         axis.set_ylim(0, 1.05 * tallest)
-        axis.set_yticks([])
+        axis.tick_params(labelleft=axis is axes[0, 0])
     axes[0, 0].set(ylabel="edge pixels")
     return figure
 

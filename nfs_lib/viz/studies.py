@@ -39,9 +39,9 @@ def ablation_figure(rows: Rows, metrics: Sequence[str] = ("mouth PSNR", "jaw gai
             axis.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
             axis.plot(row["difference"], place, "o", color=colour, markersize=5)
         axis.axvline(0, color="#888888", linestyle=":", linewidth=1)
-        base = ", ".join(f"{found[name, metric]['value']:.3g}" for name in dict.fromkeys(bases.values()))
+        above, below = (f"{found[name, metric]['value']:#.3g}" for name in dict.fromkeys(bases.values()))
         axis.set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5), title=label(metric),
-                 xlabel=f"difference from\n{base}")
+                 xlabel=f"difference; base:\n{above} above, {below} below")
         axis.set_yticklabels(names if axis is axes[0, 0] else [])
         axis.grid(axis="x", color="#eeeeee")
         first = next(i for i, name in enumerate(names) if bases[name] != "the method")
