@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 class World:
     """The parts of one world, in evaluation mode, float32.
 
-    device: where pictures are made, that of generator, discriminator, LipaintNet and segmenter; what reads faces and speech,
-    and the face's geometry, which is little work, stays on the CPU. Each part raises MissingWeights (naming the file and the
-    command that makes it) or CorruptWeights on first use.
+    device: where pictures are made, that of generator, discriminator, LipaintNet and segmenter (and of LPIPS, which a portrait
+    is inverted with); what reads faces and speech, and the face's geometry, which is little work, stays on the CPU. Each part
+    raises MissingWeights (naming the file and the command that makes it) or CorruptWeights on first use.
     """
 
     name: str
@@ -198,7 +198,7 @@ def load(name: str = "open", device: str = "cpu") -> World:
         raise BadInput(f"there is no world {name!r}; use open or paper")
     try:
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
+    except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise BadInput(f"the device {device!r} can't be used here ({reason}): give another, or none for the CPU") from error
     return World(name, device)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pretend_device import PAPER
+from test_device import found_elsewhere
 
 from nfs_lib import checkpoints, pipeline, portrait, worlds
 from nfs_lib.cli import main
@@ -70,6 +72,14 @@ def test_a_video_comes_out(brought, clip, method, capsys):
     assert len(frames) == 12 and frames[0].shape == (64, 64, 3)
     assert np.abs(frames[0].astype(int) - frames[6]).mean() > 1                    # the head turns
     assert "isn't square" in capsys.readouterr().err
+
+
+def test_the_heads_speak_on_another_device(brought, clip):
+    import soundfile
+
+    wave, rate = soundfile.read(SPEECH)
+    soundfile.write(brought / "shorter.wav", wave[rate // 2 :][: rate // 5], rate)
+    assert found_elsewhere(clip[0], brought / "shorter.wav") == {str(case): 0 for case in PAPER}
 
 
 def test_the_methods_differ_and_repeat(brought, clip):

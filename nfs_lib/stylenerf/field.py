@@ -94,7 +94,7 @@ class BackgroundField(nn.Module):
     def forward(self, origin: Float[Tensor, "B 3"], direction: Float[Tensor, "B R 3"], z_bg: Float[Tensor, "B z"]
                 ) -> tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R c"]]:
         """Rays of the background's camera (NeRF frame) → RGB (B, R, 3) and features (B, R, c)."""
-        weight, hidden = self.march(inverted_sphere(origin, direction, -self.depth().to(direction)), z_bg)
+        weight, hidden = self.march(inverted_sphere(origin, direction, -self.depth().to(origin)), z_bg)
         return self.head((weight[..., None] * hidden).sum(2))               # Σ weight = 1: the linear heads come after
 
     def depth(self) -> Float[Tensor, "S"]:

@@ -151,7 +151,7 @@ class Generator(nn.Module):
             if not c.n_fine:
                 return Samples(depth, sigma, hidden, length, None)
             weights, _ = ray_weights(sigma, depth, length)
-            tau_fine = importance_samples(torch.linspace(0, 1, c.n_samples).to(depth), weights, c.n_fine)
+            tau_fine = importance_samples(torch.linspace(0, 1, c.n_samples).to(weights), weights, c.n_fine)
             fine = c.far * tau_fine + c.near * (1 - tau_fine)
             fine_sigma, fine_hidden = field(fine)
         depth, order = torch.cat([fine, depth], -1).sort(-1)

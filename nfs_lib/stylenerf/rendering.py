@@ -34,7 +34,7 @@ def importance_samples(tau: Float[Tensor, "S"], weights: Float[Tensor, "*R S"], 
     pdf = weights[..., 1:-1].detach() + 1e-5
     pdf = pdf / pdf.sum(-1, keepdim=True)
     cdf = torch.cat([torch.zeros_like(pdf[..., :1]), pdf.cumsum(-1)], -1)
-    u = torch.linspace(0, 1, n).to(tau).expand(*cdf.shape[:-1], n).contiguous()
+    u = torch.linspace(0, 1, n).to(cdf).expand(*cdf.shape[:-1], n).contiguous()
     index = torch.searchsorted(cdf.contiguous(), u)
     below, above = (index - 1).clamp(min=0), index.clamp(max=cdf.shape[-1] - 1)
     low, high = cdf.gather(-1, below), cdf.gather(-1, above)
