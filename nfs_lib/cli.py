@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         print(f"nfs: {error.filename} can't be used ({error.strerror}); give another path", file=sys.stderr)
         return 2
-    except Exception:
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU; torch may not be loaded
+            print("nfs: the device's memory is full; free some of it, or give another --device", file=sys.stderr)
+            return 2
         traceback.print_exc()
         return 1
 

@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
 
 
 def mixed_precision(device: str = "cpu") -> AbstractContextManager:
-    """bfloat16 autocast where the processor multiplies bfloat16 natively (twice the speed), float32 elsewhere."""
+    """bfloat16 autocast on a GPU, and on processors that multiply bfloat16 natively (twice the speed); else float32."""
     if chosen:
         return chosen()
     native = device != "cpu" or torch.cpu._is_avx512_bf16_supported()

@@ -60,7 +60,7 @@ class Inversion:
 
     @torch.no_grad()
     def picture(self, pose: Float[Tensor, "1 3"] | None = None) -> Float[Tensor, "1 3 H W"]:
-        """The person as seen at `pose` (the input's own by default), within [-1, 1]."""
+        """The person as seen at `pose` (the input's own by default), within [-1, 1]; on the generator's device."""
         camera = Camera.from_pose(self.pose if pose is None else pose).to(self.w)
         return self.generator(self.generator.broadcast(self.w), self.z_bg, camera).clamp(-1, 1)
 
@@ -336,7 +336,7 @@ def save(inversion: Inversion, path: Path) -> None:
 
 
 def load(path: Path) -> Inversion:
-    """Read what `save` wrote. Raises BadInput if there is no such file, CorruptWeights if it is something else."""
+    """Read what `save` wrote, onto the CPU. Raises BadInput if there is no such file, CorruptWeights if it is another."""
     from safetensors import SafetensorError, safe_open
 
     path = check_input(path, "a file written by nfs_lib.inversion.save")

@@ -171,8 +171,8 @@ def invert(
     image: (3, R, R) in [-1, 1], R the generator's resolution; pose: radians, stays; steps: of projection and, at most, of
     tuning. features: what projection looks at, officially `lpips.load("vgg").features`; it is given pictures in [-1, 1] of 256
     pixels at most. lpips: what tuning looks at, at full size, officially `lpips.load("alex")`; both are where the generator is,
-    image and pose on the CPU. None puts `plain_distance` in
-    the place of either, a difference from the official code; tuning then has no early end. The background's camera is frozen.
+    image and pose on the CPU. None puts `plain_distance` in the place of either, a difference from the official code; tuning
+    then has no early end. The background's camera is frozen.
 
     Raises BadInput for another image. At 1024 pixels the process takes 3.9 GB, both networks included.
     """

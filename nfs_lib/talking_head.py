@@ -44,9 +44,9 @@ class TalkingHead:
     """A portrait that is ready to speak.
 
     world: the parts; inversion: the portrait's own generator, latents and pose; face: its fitted coefficients (batch of 1);
-    model: the face model that they belong to, by default the world's. Pictures are made where the generator is; expressions,
-    cameras, vertices, matches and masks are on the CPU. The other options are the paper's, each can be switched
-    for an ablation; `OFFICIAL` holds what the official code does instead.
+    model: the face model that they belong to, by default the world's. Pictures are made where the generator is, which
+    is where the world is; expressions, cameras, vertices, matches and the 3DMM's masks are on the CPU. The other options are
+    the paper's, each can be switched for an ablation; `OFFICIAL` holds what the official code does instead.
     """
 
     world: "World"

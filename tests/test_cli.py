@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
 import nfs_lib
 from nfs_lib.cli import PARTS, main
@@ -51,6 +52,12 @@ def test_talk_with_nothing_but_the_files(tmp_path, stand_in, monkeypatch):
     monkeypatch.setenv("NFS_PROFILE", "fast")
     main(talk_arguments(tmp_path))
     assert calls[1][1]["profile"] == "fast"
+
+
+def test_a_full_device(tmp_path, stand_in, capsys):
+    stand_in("pipeline", "talk", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert main(talk_arguments(tmp_path, "--device", "cuda")) == 2
+    assert capsys.readouterr().err == "nfs: the device's memory is full; free some of it, or give another --device\n"
 
 
 def test_talk_with_every_option(tmp_path, stand_in):
