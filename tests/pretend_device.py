@@ -94,7 +94,7 @@ def different(cases, spoken):
 
 OPEN = [{}, {"turn": 0.3}, {"turn": 0.3, "lipaint": False, "rule": "official", "planar": True},
         {"rule": "k-nearest", "stride": 4, "square": True, "blend_rgb": False}]  # fmt: skip
-PAPER = [{"orbit": True}, {"official": True}]
+PAPER = [{"official": True, "orbit": True}]
 
 
 def open_world() -> Iterator[tuple[str, int]]:
