@@ -7,7 +7,7 @@ generator learn what is left.
 Differences from the official code, for want of its downloads and for the sake of views that nobody has seen: LPIPS is
 replaced by colour and gradients at four sizes and, where given, by the activations of the world's discriminator; the
 camera's pose, which an estimator only guesses, may move a little; and tuning steps along orthogonal matrices (Muon), which
-takes fewer steps than Adam to the same loss and there costs unseen views less.
+takes a fraction of Adam's steps to the same loss. What the input view gains by more of them, unseen views lose.
 """
 
 import copy
@@ -210,8 +210,8 @@ def tune(
 
     locality: weight of the regulariser that keeps the copy equal to the original at other views of the pivot and at other
     people near it. 0, as the official script has it, does: 0.1 gained 0.1 dB at views from the side for twice the time.
-    The upsampler, which makes the fine detail, learns faster than the field; were it faster still, views from the side would
-    lose. Stops early when the loss stands still.
+    The upsampler, which makes the fine detail, learns faster than the field; other rates reached the same loss at another step,
+    with the same views from the side (tried on one portrait). Stops early when the loss stands still.
     Returns the tuned copy and the loss of every step.
     """
     tuned = copy.deepcopy(generator).eval().requires_grad_(True)

@@ -96,10 +96,10 @@ def _paper(world: "World", image: Tensor, profile: str, seed: int, official: boo
     from nfs_lib import lpips, pti
     from nfs_lib.face import bfm, bfm_fitting
 
-    losses, there = list[Any](), world.generator.there
+    losses: list[Any] = []
     for trunk in ("vgg", "alex"):
         try:
-            network = lpips.load(trunk).to(there)
+            network = lpips.load(trunk).to(world.device)
             losses.append(network.features if trunk == "vgg" else network)
         except MissingWeights as error:
             if official:
