@@ -9,7 +9,6 @@ same to the last bit. It is set up for the whole process, which is why the tests
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -98,12 +97,12 @@ PAPER = [{"official": True, "orbit": True}]
 
 
 def open_world() -> Iterator[tuple[str, int]]:
-    """A mouth opens, options of `TalkingHead`; inverted in two steps, with the regulariser."""
+    """A mouth opens, options of `TalkingHead`; inverted in two steps and two, which hold other views as well."""
     from nfs_lib import cropping, images, inversion, samples, worlds
     from nfs_lib.face import fitting
     from nfs_lib.talking_head import TalkingHead
 
-    inversion.mixed_precision = lambda device: nullcontext()  # a GPU's bfloat16 would be no equal
+    inversion.REMEMBER = 0
     here = worlds.load("open")
     image = cropping.crop_portrait(images.load_portrait(samples.portrait_file()), here.estimator, here.face_model).image
     face, heads = fitting.fit(here.face_model, here.estimator, image[None]), {}
@@ -114,7 +113,7 @@ def open_world() -> Iterator[tuple[str, int]]:
         world = worlds.load("open", device)
         if device not in heads:
             heads[device] = inversion.invert(world.generator, image, face.pose, start=world.first_latent(face), steps_project=2,
-                                             steps_tune=2, locality=0.1)  # fmt: skip
+                                             steps_tune=2)  # fmt: skip
         betas, poses = face.expression.repeat(5, 1), face.pose.repeat(5, 1)
         betas[:, world.face_model.action("jawOpen")] = torch.linspace(0, 0.7, 5)
         poses[:, 0] += torch.linspace(0, turn, 5)
