@@ -163,7 +163,9 @@ def test_killed_at_random_moments(child, tmp_path, subject):
     folder, rng, killed, left = tmp_path / "out", random.Random(7), 0, 0
     folder.mkdir()
     takes = child(subject, folder)["seconds"]
-    for _ in range(KILLS):
+    for kills in range(10 * KILLS):
+        if kills >= KILLS and left:
+            break                                                          # a fast machine seldom dies between write and rename
         shutil.rmtree(folder)
         folder.mkdir()
         code = child(subject, folder, seconds=rng.uniform(0.05, 1.0) * takes)["code"]
@@ -175,7 +177,7 @@ def test_killed_at_random_moments(child, tmp_path, subject):
         assert not files <= there or whole(folder)
         assert child(subject, folder)["code"] == 0                         # the next run
         assert whole(folder) and {p.name for p in folder.iterdir() if p.is_file()} == files
-    assert killed > KILLS / 3 and left > 0                                  # or nothing was proved
+    assert killed > kills / 3 and left > 0                                  # or nothing was proved
 
 
 def test_training_killed_many_times_ends_in_the_same_weights(child, tmp_path):

@@ -33,7 +33,7 @@ def shrink(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    out, team = Path(sys.argv[1]), Team(devices=int(sys.argv[2]))
+    out, team = Path(sys.argv[1]), Team(devices=int(sys.argv[2]), precision="32-true")
     shrink(out.parent)
     for part, steps in ((generator, 50), (identity, 12)):
         if part is identity:  # in float32 its batch norms over eight pictures blow rounding up to 0.1 within 50 steps

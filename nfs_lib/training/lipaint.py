@@ -155,6 +155,7 @@ def turn(net: LipaintNet, world: World, w: Float[Tensor, "B w"], beta: Float[Ten
     g, kind = world.generator, w.device.type
     with torch.no_grad(), mixed_precision(kind):
         picture = g(g.broadcast(w), z_bg, camera).float()
+    with torch.no_grad():
         read = world.estimator(picture)
     beta = (read.expression + beta).clamp(0, 1) if added else beta
     with mixed_precision(kind):
