@@ -37,7 +37,7 @@ from nfs_lib.stylenerf import Generator, GeneratorConfig
 from nfs_lib.training.muon import MuonAdam
 from nfs_lib.writing import replacing
 
-STEPS = {"fast": (60, 60), "full": (80, 220)}  # of projection and of tuning, per profile
+STEPS = {"fast": (60, 60), "full": (80, 260)}  # of projection and of tuning, per profile
 REMEMBER, HOLD = 20, 0.3  # the step of tuning whose pictures of other views are kept, and the weight that keeps them
 Features = Callable[[Float[Tensor, "B 3 H W"]], list[Tensor]]
 
