@@ -211,7 +211,7 @@ def tune(
     hold: weight of what keeps the views that the input doesn't show. The first steps improve them, or leave them alone; later
     ones would spoil them for the input view's sake. So after REMEMBER steps the copy's own pictures of eight other views
     (`neighbours`) are kept, and every second step compares one of them as well: PTI's locality, but towards the copy itself,
-    where PTI holds on to the original generator. On two portraits that gained 0.3 and 0.4 dB at ±20°, for 0.4 dB of the input
+    where PTI holds on to the original generator. On two portraits that gained 0.25 and 0.5 dB at ±20°, for 0.4 dB of the input
     view and a third more time. 0: without, as the official script has it.
     The upsampler, which makes the fine detail, learns faster than the field; other rates reached the same loss at another step,
     with the same views from the side (tried on one portrait). Stops early when the loss stands still.
